@@ -1,0 +1,41 @@
+# esim: eSIM management for PostgreSQL
+#
+# The version stands in esim.control and nowhere else.
+
+EXTENSION = esim
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(firstword $(MAKEFILE_LIST)))esim.control)
+MODULE_big = esim
+
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+
+# parts of the install script, in this order
+SQL_PARTS = identifier table server operation worker report upkeep right
+DATA_built = sql/esim--$(EXTVERSION).sql
+DATA = $(wildcard sql/esim--*--*.sql)
+
+PKGS = libcurl jansson libcrypto
+PG_CPPFLAGS = -Isrc -DESIM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags $(PKGS))
+SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lpthread
+PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers $(if $(WERROR),-Werror)
+
+EXTRA_CLEAN = sql/esim--$(EXTVERSION).sql test/rsp/rspsim test/rsp/httpbench
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# every object depends on every header: a full build takes seconds
+$(OBJS): $(wildcard src/*.h src/*/*.h) esim.control
+
+sql/esim--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/%.sql) esim.control Makefile
+	{ echo '\echo Use "CREATE EXTENSION esim" to load this file. \quit'; \
+	  for part in $(SQL_PARTS); do echo; cat sql/$$part.sql || exit 1; done; } > $@
+
+simulator:
+	$(MAKE) -C test/rsp
+
+.PHONY: simulator demo test bench
+
+demo test bench:
+	@bash test/$@.sh

@@ -1,0 +1,371 @@
+/*
+ * Upkeep: pause and resume, change of owner, removal of history.
+ *
+ * All of it is for administrators: SECURITY DEFINER, granted with the scope
+ * admin, across all owners.
+ */
+
+CREATE FUNCTION esim_check_server(server text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+		WHERE s.srvname = esim_check_server.server AND w.fdwname = 'esim_rsp')
+	THEN
+		RAISE EXCEPTION 'server "%" does not exist', server
+		USING ERRCODE = 'ES404',
+			DETAIL = 'NOT_FOUND: No server of the foreign data wrapper esim_rsp has this name.',
+			HINT = coalesce((
+				SELECT 'There are: ' || string_agg(quote_ident(s.srvname), ', ' ORDER BY s.srvname) || '.'
+				FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+				WHERE w.fdwname = 'esim_rsp'),
+				'CREATE SERVER ... FOREIGN DATA WRAPPER esim_rsp makes one.');
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esim_check_server(text) IS 'Internal: raises ES404 where there is no RSP server of that name.';
+
+CREATE FUNCTION esim_pause(server text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+	IF esim_pause.server IS NOT NULL THEN
+		PERFORM @extschema@.esim_check_server(esim_pause.server);
+	END IF;
+	-- current_user is the function's owner here; the setting knows of SET ROLE
+	INSERT INTO @extschema@.esim_paused (server, reason, paused_by)
+	VALUES (esim_pause.server, 'esim_pause()', coalesce(nullif(current_setting('role'), 'none'), session_user))
+	ON CONFLICT DO NOTHING;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM @extschema@.esim_wake();
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION esim_pause(text) IS
+'Workers send nothing new to the server, without a name to no server of this database, until esim_resume(). Operations are still accepted and expire as always; what is under way is followed up to its answer. Returns whether it was not paused before. Unknown server: ES404.';
+
+CREATE FUNCTION esim_resume(server text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	changed boolean;
+BEGIN
+	DELETE FROM @extschema@.esim_paused p WHERE p.server IS NOT DISTINCT FROM esim_resume.server;
+	changed := FOUND;
+	IF NOT changed AND esim_resume.server IS NOT NULL THEN
+		PERFORM @extschema@.esim_check_server(esim_resume.server);
+	END IF;
+
+	-- rows that were written elsewhere: they are this database's from now on
+	IF esim_resume.server IS NULL THEN
+		WITH epoch AS MATERIALIZED (
+			SELECT e.system_identifier, e.timeline, e.database FROM @extschema@.esim_epoch() e
+		), foreign_row AS MATERIALIZED (
+			SELECT p.seq
+			FROM @extschema@.esim_pending p, epoch e
+			WHERE (p.system_identifier, p.timeline, p.database) IS DISTINCT FROM (e.system_identifier, e.timeline, e.database)
+			ORDER BY p.seq
+			FOR UPDATE OF p
+		)
+		UPDATE @extschema@.esim_pending p
+		SET system_identifier = e.system_identifier,
+			timeline = e.timeline,
+			database = e.database,
+			ask_first = true,
+			handling = false,
+			state = CASE WHEN p.state = 'C' THEN 'N' ELSE p.state END
+		FROM foreign_row f, epoch e
+		WHERE p.seq = f.seq;
+		changed := changed OR FOUND;
+	END IF;
+
+	WITH parked AS MATERIALIZED (
+		SELECT p.seq
+		FROM @extschema@.esim_pending p
+		WHERE p.state = 'P' AND (esim_resume.server IS NULL OR p.server = esim_resume.server)
+		ORDER BY p.seq
+		FOR UPDATE
+	), released AS (
+		UPDATE @extschema@.esim_pending p
+		SET state = 'N', next_at = NULL
+		FROM parked
+		WHERE p.seq = parked.seq
+		RETURNING p.operation
+	)
+	UPDATE @extschema@.esim_operation o
+	SET phase = 'QUEUED', phase_reason = NULL, next_at = NULL
+	FROM released r
+	WHERE o.id = r.operation AND o.status = 'ACCEPTED';
+	changed := changed OR FOUND;
+
+	IF changed THEN
+		PERFORM @extschema@.esim_wake();
+	END IF;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION esim_resume(text) IS
+'Undoes esim_pause() for the server and lets its parked operations try again. Without a name: undoes esim_pause() without a name (a server that is paused by name stays so), lets all parked operations try again, and takes over the operations of a copied or restored database: call it in one copy only; workers ask the RSP before they send. Returns whether anything changed. Unknown server: ES404.';
+
+CREATE FUNCTION esim_transfer(eid eid, new_owner regrole) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	device @extschema@.esim_device;
+	new_name name;
+	gone boolean;
+	unfinished bigint;
+	taken uuid[];
+BEGIN
+	SELECT r.rolname INTO new_name FROM pg_roles r WHERE r.oid = esim_transfer.new_owner;
+	IF new_name IS NULL THEN
+		RAISE EXCEPTION 'new owner does not exist'
+		USING ERRCODE = 'ES404', DETAIL = 'NOT_FOUND: There is no such role.', HINT = 'Name a role.';
+	END IF;
+
+	-- lanes of profiles before the lane of the eUICC, as when operations are queued
+	INSERT INTO @extschema@.esim_profile_lane AS l (lane)
+	SELECT p.lane FROM @extschema@.esim_profile p
+	WHERE p.eid OPERATOR(@extschema@.=) esim_transfer.eid OR p.reserved_eid OPERATOR(@extschema@.=) esim_transfer.eid
+	ORDER BY p.lane
+	ON CONFLICT DO NOTHING;
+	PERFORM l.lane FROM @extschema@.esim_profile_lane l
+	WHERE l.lane IN (
+		SELECT p.lane FROM @extschema@.esim_profile p
+		WHERE p.eid OPERATOR(@extschema@.=) esim_transfer.eid OR p.reserved_eid OPERATOR(@extschema@.=) esim_transfer.eid)
+	ORDER BY l.lane
+	FOR UPDATE;
+
+	SELECT d.* INTO device FROM @extschema@.esim_device d WHERE d.eid OPERATOR(@extschema@.=) esim_transfer.eid FOR UPDATE;
+	IF device.eid IS NULL THEN
+		RAISE EXCEPTION 'device is not known'
+		USING ERRCODE = 'ES404',
+			DETAIL = 'IDENTIFIER_NOT_FOUND: No device with this EID is registered.',
+			HINT = 'Insert it into esim_device with the owner that it is to have.';
+	END IF;
+	IF device.owner = esim_transfer.new_owner AND device.owner_name = new_name THEN
+		RETURN;
+	END IF;
+
+	SELECT array_agg(q.operation) INTO taken
+	FROM (
+		SELECT q.operation FROM @extschema@.esim_pending q WHERE q.lane = device.lane
+		UNION
+		SELECT q.operation
+		FROM @extschema@.esim_profile p
+		JOIN @extschema@.esim_pending q ON q.lane = p.lane
+		WHERE p.owner = device.owner
+		AND (p.eid OPERATOR(@extschema@.=) esim_transfer.eid OR p.reserved_eid OPERATOR(@extschema@.=) esim_transfer.eid)
+	) q;
+	unfinished := coalesce(cardinality(taken), 0);
+	gone := pg_get_userbyid(device.owner) <> device.owner_name;
+	IF unfinished > 0 AND NOT gone THEN
+		RAISE EXCEPTION 'device has % unfinished operation%', unfinished, CASE WHEN unfinished > 1 THEN 's' ELSE '' END
+		USING ERRCODE = 'ES409',
+			DETAIL = 'CONFLICT: They were asked for by its owner and are carried out with the owner''s credentials.',
+			HINT = 'Wait until they have ended, or cancel them with esim_cancel().';
+	END IF;
+
+	BEGIN
+		UPDATE @extschema@.esim_profile p
+		SET owner = esim_transfer.new_owner, owner_name = new_name
+		WHERE p.owner = device.owner AND p.owner_name = device.owner_name
+		AND (p.eid OPERATOR(@extschema@.=) esim_transfer.eid OR p.reserved_eid OPERATOR(@extschema@.=) esim_transfer.eid)
+		AND p.state NOT IN ('DELETED', 'CANCELLED', 'FAILED');
+	EXCEPTION WHEN unique_violation THEN
+		RAISE EXCEPTION 'new owner already has a profile with an ICCID of this device'
+		USING ERRCODE = 'ES409',
+			DETAIL = 'CONFLICT: An ICCID is unique among the live profiles of one owner.',
+			HINT = 'Look into esim_inventory as the new owner.';
+	END;
+	UPDATE @extschema@.esim_device d
+	SET owner = esim_transfer.new_owner, owner_name = new_name
+	WHERE d.eid OPERATOR(@extschema@.=) esim_transfer.eid;
+
+	-- nobody else can free the operations of an owner that is gone
+	IF unfinished > 0 THEN
+		UPDATE @extschema@.esim_operation o
+		SET owner = esim_transfer.new_owner, owner_name = new_name
+		WHERE o.id = ANY (taken);
+		WITH released AS (
+			UPDATE @extschema@.esim_pending q
+			SET state = 'N', next_at = NULL
+			WHERE q.operation = ANY (taken) AND q.state = 'P'
+			RETURNING q.operation
+		)
+		UPDATE @extschema@.esim_operation o
+		SET phase = 'QUEUED', phase_reason = NULL, next_at = NULL
+		FROM released r
+		WHERE o.id = r.operation AND o.status = 'ACCEPTED';
+		PERFORM @extschema@.esim_wake();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esim_transfer(eid, regrole) IS
+'Gives a device with its live profiles to another owner. Finished operations and ended profiles stay with the old one. While operations are unfinished: ES409; but where the old owner''s role is gone or renamed they go along, and parked ones try again with the new owner''s credentials. Unknown device or role: ES404; an ICCID that the new owner has already: ES409.';
+
+CREATE FUNCTION esim_prune(options jsonb DEFAULT '{}', OUT what text, OUT removed bigint) RETURNS SETOF record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	option record;
+	older_than interval;
+	batch integer := 10000;
+	max_batches integer := 10;
+	bound timestamptz;
+	bound_id uuid;
+	last_id uuid := '00000000-0000-0000-0000-000000000000';
+	needed uuid[];
+	looked uuid[];
+	ids uuid[];
+	first_event bigint := 0;
+	events bigint[];
+	n bigint;
+	operations bigint := 0;
+	attempts bigint := 0;
+	notifications bigint := 0;
+	idempotency_keys bigint := 0;
+	secrets bigint := 0;
+	profile_events bigint := 0;
+	drift bigint := 0;
+BEGIN
+	-- the library must be there for its settings to be
+	PERFORM @extschema@.esim_eid_valid('');
+	older_than := make_interval(days => current_setting('esim.retention')::integer);
+
+	IF jsonb_typeof(options) IS DISTINCT FROM 'object' THEN
+		RAISE EXCEPTION 'options must be a JSON object'
+		USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: They are not an object.',
+			HINT = 'Options are older_than, batch and max_batches.';
+	END IF;
+	FOR option IN SELECT e.key, e.value, jsonb_typeof(e.value) AS type, options ->> e.key AS text FROM jsonb_each(options) e LOOP
+		IF option.key = 'older_than' AND option.type = 'string' THEN
+			BEGIN
+				older_than := option.text::interval;
+			EXCEPTION WHEN data_exception THEN
+				older_than := NULL;
+			END;
+			IF older_than IS NULL OR older_than < interval '0' OR older_than > interval '1000 years' THEN
+				RAISE EXCEPTION 'invalid value for option "older_than": "%"', "left"(option.text, 100)
+				USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: It is not an interval of zero or more.',
+					HINT = 'Write for instance {"older_than": "30 days"}.';
+			END IF;
+		ELSIF option.key IN ('batch', 'max_batches') AND option.type = 'number' THEN
+			IF option.text::numeric NOT BETWEEN 1 AND 100000 OR option.text::numeric % 1 <> 0 THEN
+				RAISE EXCEPTION 'option "%" is out of range', option.key
+				USING ERRCODE = 'ES400', DETAIL = 'OUT_OF_RANGE: It is a whole number from 1 to 100000.',
+					HINT = 'The default is batch 10000 and max_batches 10.';
+			END IF;
+			IF option.key = 'batch' THEN
+				batch := option.text::numeric::integer;
+			ELSE
+				max_batches := option.text::numeric::integer;
+			END IF;
+		ELSIF option.key IN ('older_than', 'batch', 'max_batches') THEN
+			RAISE EXCEPTION 'option "%" has the wrong type', option.key
+			USING ERRCODE = 'ES400', DETAIL = format('INVALID_ARGUMENT: It is of type %s.', option.type),
+				HINT = 'older_than is a text with an interval, batch and max_batches are numbers.';
+		ELSE
+			RAISE EXCEPTION 'unknown option "%"', "left"(option.key, 100)
+			USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: There is no such option.',
+				HINT = 'Options are older_than, batch and max_batches.';
+		END IF;
+	END LOOP;
+	bound := now() - older_than;
+
+	/*
+	 * What completed before the bound was asked for before it, and the time of
+	 * the request leads the key.
+	 */
+	bound_id := (lpad(to_hex(greatest(floor(extract(epoch FROM bound) * 1000), 0)::bigint + 1), 12, '0') || '70008000000000000000')::uuid;
+
+	-- operations that unfinished ones of that age wait for, or need
+	SELECT array_agg(DISTINCT w.id) INTO needed
+	FROM @extschema@.esim_pending p
+	JOIN @extschema@.esim_operation o ON o.id = p.operation
+	CROSS JOIN LATERAL unnest(p.waits_for || o.depends_on) AS w (id)
+	WHERE p.operation < bound_id;
+
+	FOR i IN 1 .. max_batches LOOP
+		SELECT array_agg(o.id ORDER BY o.id) INTO looked
+		FROM (
+			SELECT c.id FROM @extschema@.esim_operation c
+			WHERE c.id > last_id AND c.id < bound_id AND c.status = 'COMPLETED' AND c.completed_at < bound
+			ORDER BY c.id
+			LIMIT batch
+			FOR UPDATE SKIP LOCKED
+		) o;
+		EXIT WHEN looked IS NULL;
+		last_id := looked[cardinality(looked)];
+
+		-- what is still to be announced stays
+		SELECT array_agg(l.id) INTO ids
+		FROM unnest(looked) AS l (id)
+		WHERE l.id <> ALL (coalesce(needed, '{}'))
+		AND NOT EXISTS (
+			SELECT FROM @extschema@.esim_notification t
+			WHERE t.operation = l.id AND t.delivered_at IS NULL AND t.next_at IS NOT NULL);
+
+		IF ids IS NOT NULL THEN
+			DELETE FROM @extschema@.esim_attempt a WHERE a.operation = ANY (ids);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			attempts := attempts + n;
+			DELETE FROM @extschema@.esim_notification t WHERE t.operation = ANY (ids);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			notifications := notifications + n;
+			DELETE FROM @extschema@.esim_idempotency k WHERE k.operation = ANY (ids);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			idempotency_keys := idempotency_keys + n;
+			DELETE FROM @extschema@.esim_operation_secret s WHERE s.operation = ANY (ids);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			secrets := secrets + n;
+			DELETE FROM @extschema@.esim_cancel_request c WHERE c.operation = ANY (ids);
+			DELETE FROM @extschema@.esim_operation o WHERE o.id = ANY (ids);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			operations := operations + n;
+		END IF;
+		EXIT WHEN cardinality(looked) < batch;
+	END LOOP;
+
+	-- the keys of events are drawn in the order of time, but for a few
+	FOR i IN 1 .. max_batches LOOP
+		SELECT array_agg(v.id) FILTER (WHERE v.at < bound), max(v.id), count(*) INTO events, first_event, n
+		FROM (
+			SELECT c.id, c.at FROM @extschema@.esim_profile_event c
+			WHERE c.id > first_event
+			ORDER BY c.id
+			LIMIT batch
+		) v;
+		EXIT WHEN events IS NULL;
+		WITH chosen AS MATERIALIZED (
+			SELECT c.id FROM @extschema@.esim_profile_event c WHERE c.id = ANY (events) FOR UPDATE SKIP LOCKED
+		)
+		DELETE FROM @extschema@.esim_profile_event v USING chosen WHERE v.id = chosen.id;
+		profile_events := profile_events + cardinality(events);
+		EXIT WHEN n < batch;
+	END LOOP;
+
+	WITH chosen AS MATERIALIZED (
+		SELECT c.id FROM @extschema@.esim_drift c
+		WHERE c.resolved_at < bound
+		ORDER BY c.id
+		LIMIT batch::bigint * max_batches
+		FOR UPDATE SKIP LOCKED
+	)
+	DELETE FROM @extschema@.esim_drift x USING chosen WHERE x.id = chosen.id;
+	GET DIAGNOSTICS drift = ROW_COUNT;
+
+	RETURN QUERY VALUES
+		('operations', operations), ('attempts', attempts), ('notifications', notifications),
+		('idempotency_keys', idempotency_keys), ('secrets', secrets), ('profile_events', profile_events), ('drift', drift);
+END
+$$;
+COMMENT ON FUNCTION esim_prune(jsonb) IS
+'Removes operations that completed longer ago than esim.retention, with their attempts, notifications, idempotency keys and secrets, and profile events and resolved drift of that age. options: older_than (interval instead of esim.retention), batch (default 10000), max_batches (default 10). One call is one transaction and removes at most batch * max_batches operations; call it repeatedly, or have pg_cron call it. Rows that others have locked are left for the next call; operations with notifications still to be delivered, or that unfinished ones need, stay. Unknown option: ES400.';

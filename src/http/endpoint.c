@@ -1,0 +1,547 @@
+/*-------------------------------------------------------------------------
+ *
+ * endpoint.c
+ *	  Where and how requests are sent: URL, TLS, credentials, curl handles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http_internal.h"
+
+#define DEFAULT_TIMEOUT_MS			30000
+#define DEFAULT_CONNECT_TIMEOUT_MS	10000
+#define DEFAULT_MAX_ANSWER			(1024 * 1024)
+
+/* No "100 Continue" is waited for: one more way for a request to be lost. */
+struct curl_slist http_last_header = {(char *) "Expect:", NULL};
+
+/*
+ * Frees what held a secret.
+ */
+void
+http_wipe_free(void *pointer, size_t size)
+{
+	if (pointer == NULL)
+		return;
+	explicit_bzero(pointer, size);
+	free(pointer);
+}
+
+static void
+wipe_free_string(char *text)
+{
+	if (text != NULL)
+		http_wipe_free(text, strlen(text));
+}
+
+/*
+ * "Authorization: <scheme> <value>" as a header list of one; NULL: no memory.
+ */
+HttpCredential *
+http_credential_create(const char *scheme, const char *value)
+{
+	size_t		size = strlen("Authorization:  ") + strlen(scheme) +
+		strlen(value) + 1;
+	HttpCredential *credential = malloc(sizeof(HttpCredential) + size);
+
+	if (credential == NULL)
+		return NULL;
+	credential->refs = 1;
+	credential->length = size;
+	snprintf(credential->line, size, "Authorization: %s %s", scheme, value);
+	credential->header.data = credential->line;
+	credential->header.next = &http_last_header;
+	return credential;
+}
+
+/*
+ * The same for a user name and a password, RFC 7617.
+ */
+HttpCredential *
+http_credential_basic(const char *user, const char *password)
+{
+	static const char digits[] =
+	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t		length = strlen(user) + 1 + strlen(password);
+	size_t		encoded_size = (length + 2) / 3 * 4 + 1;
+	char	   *pair = malloc(length + 1);
+	char	   *encoded = malloc(encoded_size);
+	HttpCredential *credential = NULL;
+
+	if (pair != NULL && encoded != NULL)
+	{
+		char	   *out = encoded;
+		size_t		i;
+
+		snprintf(pair, length + 1, "%s:%s", user, password);
+		for (i = 0; i < length; i += 3)
+		{
+			unsigned	bits = (unsigned char) pair[i] << 16;
+
+			if (i + 1 < length)
+				bits |= (unsigned char) pair[i + 1] << 8;
+			if (i + 2 < length)
+				bits |= (unsigned char) pair[i + 2];
+			*out++ = digits[bits >> 18];
+			*out++ = digits[(bits >> 12) & 63];
+			*out++ = i + 1 < length ? digits[(bits >> 6) & 63] : '=';
+			*out++ = i + 2 < length ? digits[bits & 63] : '=';
+		}
+		*out = '\0';
+		credential = http_credential_create("Basic", encoded);
+	}
+	http_wipe_free(pair, length);
+	http_wipe_free(encoded, encoded_size);
+	return credential;
+}
+
+void
+http_credential_release(HttpCredential *credential)
+{
+	if (credential != NULL && --credential->refs == 0)
+		http_wipe_free(credential, sizeof(HttpCredential) + credential->length);
+}
+
+static bool
+is_pem(const char *text)
+{
+	return strncmp(text, "-----BEGIN", 10) == 0;
+}
+
+static bool
+is_clean(const char *text)
+{
+	for (; *text; text++)
+	{
+		if ((unsigned char) *text <= 0x20 || (unsigned char) *text >= 0x7f)
+			return false;
+	}
+	return true;
+}
+
+/* for secrets that go into a header: RFC 7235's token68 and more, no blanks */
+static bool
+has_control(const char *text)
+{
+	for (; *text; text++)
+	{
+		if ((unsigned char) *text < 0x20 || (unsigned char) *text == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Takes the URL apart into endpoint's base, origin, target, host and port.
+ * option is the name for messages.  False: error is filled.
+ */
+static bool
+take_url(HttpEndpoint *endpoint, const char *option, const char *url,
+		 bool query_allowed, char *error, size_t error_size)
+{
+	CURLU	   *parts;
+	CURLUcode	code;
+	char	   *scheme = NULL;
+	char	   *host = NULL;
+	char	   *port = NULL;
+	char	   *whole = NULL;
+	char	   *path;
+	size_t		length;
+	bool		ok = false;
+
+	if (url == NULL || *url == '\0')
+	{
+		snprintf(error, error_size, "option \"%s\" is missing", option);
+		return false;
+	}
+	if (!is_clean(url))
+	{
+		snprintf(error, error_size,
+				 "option \"%s\" has a blank, a control character or one beyond ASCII",
+				 option);
+		return false;
+	}
+
+	parts = curl_url();
+	if (parts == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		return false;
+	}
+	code = curl_url_set(parts, CURLUPART_URL, url,
+						CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER);
+	if (code == CURLUE_USER_NOT_ALLOWED)
+		snprintf(error, error_size, "option \"%s\" must not contain a user name", option);
+	else if (code != CURLUE_OK ||
+			 curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+			 curl_url_get(parts, CURLUPART_HOST, &host, 0) != CURLUE_OK)
+		snprintf(error, error_size, "option \"%s\" is not a URL with a scheme and a host",
+				 option);
+	else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0)
+		snprintf(error, error_size, "option \"%s\" is not an https URL", option);
+	else if (strcmp(scheme, "http") == 0 && !endpoint->allow_http)
+		snprintf(error, error_size,
+				 "option \"%s\" is not an https URL and \"allow_http\" is off", option);
+	else if (strchr(url, '#') != NULL)
+		snprintf(error, error_size, "option \"%s\" must not have a fragment", option);
+	else if (strchr(url, '?') != NULL && !query_allowed)
+		snprintf(error, error_size, "option \"%s\" must not have a query", option);
+	else if (curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK ||
+			 curl_url_get(parts, CURLUPART_URL, &whole, 0) != CURLUE_OK ||
+			 strtol(port, NULL, 10) < 1)
+		snprintf(error, error_size, "option \"%s\" is not a valid URL", option);
+	else
+	{
+		path = strchr(strstr(whole, "://") + 3, '/');
+		length = strlen(whole);
+		endpoint->target = path != NULL ? (size_t) (path - whole) : length;
+		if (!query_allowed || strchr(whole, '?') == NULL)
+		{
+			while (length > endpoint->target && whole[length - 1] == '/')
+				length--;
+		}
+		endpoint->base = strndup(whole, length);
+		endpoint->origin = malloc(endpoint->target + 2);
+		endpoint->host = strdup(host);
+		endpoint->port = strdup(port);
+		if (endpoint->base == NULL || endpoint->origin == NULL ||
+			endpoint->host == NULL || endpoint->port == NULL)
+			snprintf(error, error_size, "out of memory");
+		else
+		{
+			memcpy(endpoint->origin, whole, endpoint->target);
+			memcpy(endpoint->origin + endpoint->target, "/", 2);
+			ok = true;
+		}
+	}
+
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_free(whole);
+	curl_url_cleanup(parts);
+	return ok;
+}
+
+static bool
+copy_option(char **copy, const char *value)
+{
+	if (value == NULL || *value == '\0')
+		return true;
+	*copy = strdup(value);
+	return *copy != NULL;
+}
+
+/*
+ * An endpoint for url with the options' limits and TLS, without credentials.
+ * option is url's name for messages.  NULL: error is filled.
+ */
+HttpEndpoint *
+http_endpoint_new(const HttpEndpointOptions *options, const char *option,
+				  const char *url, bool query_allowed,
+				  char *error, size_t error_size)
+{
+	HttpEndpoint *endpoint = calloc(1, sizeof(HttpEndpoint));
+
+	if (endpoint == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		return NULL;
+	}
+	endpoint->refs = 1;
+	TAILQ_INIT(&endpoint->waiting);
+	endpoint->timeout_ms = options->timeout_ms > 0 ?
+		options->timeout_ms : DEFAULT_TIMEOUT_MS;
+	endpoint->connect_timeout_ms = options->connect_timeout_ms > 0 ?
+		options->connect_timeout_ms : DEFAULT_CONNECT_TIMEOUT_MS;
+	endpoint->max_answer = options->max_answer > 0 ?
+		options->max_answer : DEFAULT_MAX_ANSWER;
+	endpoint->verify = options->verify;
+	endpoint->allow_http = options->allow_http;
+
+	if (!take_url(endpoint, option, url, query_allowed, error, error_size))
+	{
+		http_endpoint_release(endpoint);
+		return NULL;
+	}
+	if (!copy_option(&endpoint->ca_file, options->ca_file) ||
+		!copy_option(&endpoint->client_cert, options->client_cert) ||
+		!copy_option(&endpoint->client_key, options->client_key))
+	{
+		snprintf(error, error_size, "out of memory");
+		http_endpoint_release(endpoint);
+		return NULL;
+	}
+	return endpoint;
+}
+
+/*
+ * See http.h.  The options' strings are copied.
+ */
+HttpEndpoint *
+http_endpoint_create(const HttpEndpointOptions *options,
+					 char *error, size_t error_size)
+{
+	HttpEndpoint *endpoint;
+	const char *missing = NULL;
+	const char *unclean = NULL;
+	bool		ok = true;
+
+	error[0] = '\0';
+	endpoint = http_endpoint_new(options, "url", options->base_url, false,
+								 error, error_size);
+	if (endpoint == NULL)
+		return NULL;
+
+	if (endpoint->client_key != NULL && endpoint->client_cert == NULL)
+		missing = "client_cert";
+
+	switch (options->auth)
+	{
+		case HTTP_AUTH_NONE:
+			break;
+		case HTTP_AUTH_BEARER:
+			if (options->token == NULL || *options->token == '\0')
+				missing = "token";
+			else if (!is_clean(options->token))
+				unclean = "token";
+			else if (missing == NULL)
+			{
+				endpoint->credential = http_credential_create("Bearer",
+															  options->token);
+				ok = endpoint->credential != NULL;
+			}
+			break;
+		case HTTP_AUTH_BASIC:
+			if (options->username == NULL || *options->username == '\0')
+				missing = "username";
+			else if (options->password == NULL)
+				missing = "password";
+			else if (has_control(options->username) ||
+					 strchr(options->username, ':') != NULL)
+				unclean = "username";
+			else if (has_control(options->password))
+				unclean = "password";
+			else if (missing == NULL)
+			{
+				endpoint->credential = http_credential_basic(options->username,
+															 options->password);
+				ok = endpoint->credential != NULL;
+			}
+			break;
+		case HTTP_AUTH_CLIENT_SECRET_BASIC:
+		case HTTP_AUTH_CLIENT_SECRET_POST:
+			if (options->client_id == NULL || *options->client_id == '\0')
+				missing = "client_id";
+			else if (options->client_secret == NULL)
+				missing = "client_secret";
+			else if (missing == NULL &&
+					 !http_tokens_create(endpoint, options, error, error_size))
+			{
+				http_endpoint_release(endpoint);
+				return NULL;
+			}
+			break;
+		case HTTP_AUTH_PRIVATE_KEY_JWT:
+		default:
+			snprintf(error, error_size,
+					 "authentication method is not supported by this release");
+			http_endpoint_release(endpoint);
+			return NULL;
+	}
+
+	if (missing != NULL)
+		snprintf(error, error_size, "option \"%s\" is missing", missing);
+	else if (unclean != NULL)
+		snprintf(error, error_size,
+				 "option \"%s\" has a character that is not allowed", unclean);
+	else if (!ok)
+		snprintf(error, error_size, "out of memory");
+	else
+		return endpoint;
+	http_endpoint_release(endpoint);
+	return NULL;
+}
+
+void
+http_endpoint_retain(HttpEndpoint *endpoint)
+{
+	endpoint->refs++;
+}
+
+static void
+free_handle(HttpHandle *handle)
+{
+	curl_easy_cleanup(handle->easy);
+	free(handle);
+}
+
+void
+http_endpoint_release(HttpEndpoint *endpoint)
+{
+	if (endpoint == NULL || --endpoint->refs > 0)
+		return;
+	while (endpoint->spare != NULL)
+	{
+		HttpHandle *handle = endpoint->spare;
+
+		endpoint->spare = handle->next;
+		free_handle(handle);
+	}
+	http_tokens_free(endpoint->tokens);
+	http_credential_release(endpoint->credential);
+	free(endpoint->base);
+	free(endpoint->origin);
+	free(endpoint->host);
+	free(endpoint->port);
+	free(endpoint->ca_file);
+	wipe_free_string(endpoint->client_cert);
+	wipe_free_string(endpoint->client_key);
+	free(endpoint);
+}
+
+/*
+ * The text stays ours and lives as long as the handle.
+ */
+static CURLcode
+set_pem(CURL *easy, CURLoption option, char *text)
+{
+	struct curl_blob blob;
+
+	blob.data = text;
+	blob.len = strlen(text);
+	blob.flags = CURL_BLOB_NOCOPY;
+	return curl_easy_setopt(easy, option, &blob);
+}
+
+/*
+ * All that is the same for each request of the endpoint.
+ */
+static bool
+set_options(HttpHandle *handle, HttpEndpoint *endpoint)
+{
+	CURL	   *easy = handle->easy;
+	CURLcode	rc = CURLE_OK;
+
+#define SET(option, value) \
+	do { \
+		if (rc == CURLE_OK) \
+			rc = curl_easy_setopt(easy, option, value); \
+	} while (0)
+
+	SET(CURLOPT_PRIVATE, (void *) handle);
+	SET(CURLOPT_ERRORBUFFER, handle->error);
+	SET(CURLOPT_URL, endpoint->origin);
+	SET(CURLOPT_NOSIGNAL, 1L);
+
+	/* a resolver thread that is still at it is left behind, not waited for */
+	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_PROTOCOLS_STR, endpoint->allow_http ? "http,https" : "https");
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
+	SET(CURLOPT_HTTP09_ALLOWED, 0L);
+
+	/* the environment of the postmaster has no say */
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+
+	SET(CURLOPT_TIMEOUT_MS, endpoint->timeout_ms);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, endpoint->connect_timeout_ms);
+	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) endpoint->max_answer);
+
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SSL_VERIFYPEER, endpoint->verify ? 1L : 0L);
+	SET(CURLOPT_SSL_VERIFYHOST, endpoint->verify ? 2L : 0L);
+	if (endpoint->ca_file != NULL)
+	{
+		/* only what was named, not the system's directory besides */
+		SET(CURLOPT_CAPATH, NULL);
+		if (!is_pem(endpoint->ca_file))
+			SET(CURLOPT_CAINFO, endpoint->ca_file);
+		else if (rc == CURLE_OK)
+			rc = set_pem(easy, CURLOPT_CAINFO_BLOB, endpoint->ca_file);
+	}
+	if (endpoint->client_cert != NULL)
+	{
+		/* the key may stand in the same file or text as the certificate */
+		char	   *key = endpoint->client_key != NULL ?
+			endpoint->client_key : endpoint->client_cert;
+
+		if (!is_pem(endpoint->client_cert))
+			SET(CURLOPT_SSLCERT, endpoint->client_cert);
+		else if (rc == CURLE_OK)
+			rc = set_pem(easy, CURLOPT_SSLCERT_BLOB, endpoint->client_cert);
+		if (!is_pem(key))
+			SET(CURLOPT_SSLKEY, key);
+		else if (rc == CURLE_OK)
+			rc = set_pem(easy, CURLOPT_SSLKEY_BLOB, key);
+	}
+
+	SET(CURLOPT_WRITEFUNCTION, http_on_body);
+	SET(CURLOPT_WRITEDATA, (void *) handle);
+	SET(CURLOPT_HEADERFUNCTION, http_on_header);
+	SET(CURLOPT_HEADERDATA, (void *) handle);
+	SET(CURLOPT_PREREQFUNCTION, http_on_connected);
+	SET(CURLOPT_PREREQDATA, (void *) handle);
+	SET(CURLOPT_NOPROGRESS, 1L);
+	SET(CURLOPT_MAXAGE_CONN, (long) HTTP_IDLE_S_ACT);
+#undef SET
+	return rc == CURLE_OK;
+}
+
+/*
+ * A handle for one request, from the spare ones if there is one.  NULL: no
+ * memory, or a TLS option that libcurl does not take.
+ */
+HttpHandle *
+http_endpoint_take_handle(HttpEndpoint *endpoint)
+{
+	HttpHandle *handle = endpoint->spare;
+
+	if (handle != NULL)
+	{
+		endpoint->spare = handle->next;
+		endpoint->nspare--;
+		return handle;
+	}
+	handle = calloc(1, sizeof(HttpHandle));
+	if (handle == NULL)
+		return NULL;
+	handle->easy = curl_easy_init();
+	if (handle->easy == NULL)
+	{
+		free(handle);
+		return NULL;
+	}
+	if (!set_options(handle, endpoint))
+	{
+		free_handle(handle);
+		return NULL;
+	}
+	return handle;
+}
+
+/*
+ * Back to the spare ones; few are kept while the endpoint is idle.
+ */
+void
+http_endpoint_give_handle(HttpEndpoint *endpoint, HttpHandle *handle)
+{
+	handle->request = NULL;
+	handle->next = endpoint->spare;
+	endpoint->spare = handle;
+	endpoint->nspare++;
+	while (endpoint->in_flight <= 1 && endpoint->nspare > HTTP_IDLE_HANDLES)
+	{
+		handle = endpoint->spare;
+		endpoint->spare = handle->next;
+		endpoint->nspare--;
+		free_handle(handle);
+	}
+}

@@ -1,0 +1,225 @@
+/*-------------------------------------------------------------------------
+ *
+ * operation.h
+ *	  Requests for operations, on their way from a SQL call into the queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ESIM_OPERATION_H
+#define ESIM_OPERATION_H
+
+#include "esim.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "identifier/identifier.h"
+#include "operation/project.h"
+#include "server/server.h"
+
+/* ----- kinds ----- */
+
+typedef enum EsimLaneKind
+{
+	ESIM_LANE_EUICC,
+	ESIM_LANE_PROFILE
+} EsimLaneKind;
+
+/*
+ * What there is to know about a kind of operation at enqueue.  Positions are
+ * those of the SQL functions' arguments, -1: it has none such; the common tail
+ * follows the own parameters.
+ */
+typedef struct EsimKind
+{
+	RspKind		kind;
+	const char *verb;			/* "cannot <verb> profile ..." */
+	EsimLaneKind lane;
+	bool		of_profile;		/* it is about one profile, not the eUICC as a whole */
+	bool		adds_profile;	/* a profile that is not known is added */
+	int			eid;
+	int			iccid;
+	int			activation_code;
+	int			activate;
+	int			confirmation_code;
+	int			rollback;
+	int			tail;
+} EsimKind;
+
+extern const EsimKind *esim_kind(RspKind kind); /* NULL: none of this release's */
+
+/* ----- failures: an error as data, so that a bulk call can report it ----- */
+
+typedef struct EsimFailure
+{
+	int			sqlstate;
+	const char *code;
+	char	   *message;
+	char	   *detail;			/* a sentence */
+	char	   *hint;			/* a sentence, or NULL */
+} EsimFailure;
+
+extern EsimFailure *esim_failure(const char *code, char *message, char *detail, char *hint);
+extern void esim_failure_raise(const EsimFailure *failure, int ordinal) pg_attribute_noreturn();
+
+/* "...1234", for messages */
+extern char *esim_mask_eid(const Eid *eid);
+extern char *esim_mask_iccid(Iccid iccid);
+extern char *esim_mask_uuid(const pg_uuid_t *id);
+
+/* ----- what was found in the tables ----- */
+
+typedef struct EsimDevice
+{
+	Eid			eid;
+	Oid			owner;
+	char	   *owner_name;
+	char	   *server;			/* NULL: none named */
+	bool		retired;
+	int64		lane;
+} EsimDevice;
+
+typedef struct EsimProfile
+{
+	pg_uuid_t	id;
+	bool		has_iccid;
+	Iccid		iccid;
+	bool		has_eid;
+	Eid			eid;
+	bool		has_reserved_eid;
+	Eid			reserved_eid;
+	Oid			owner;
+	char	   *owner_name;
+	RspState	state;
+	bool		plain;			/* operational, and without drift */
+	int64		lane;
+	TimestampTz created_at;
+	struct varlena *activation_code;	/* NULL: none; the same below */
+	char	   *smdp_address;
+	char	   *matching_id;
+	char	   *redownload;
+} EsimProfile;
+
+/* ----- a request: one SQL call ----- */
+
+typedef struct EsimElement
+{
+	int			ordinal;		/* from 1 */
+
+	/* what was asked for */
+	bool		has_eid;
+	bool		has_iccid;
+	bool		has_profile;
+	Eid			eid;
+	Iccid		iccid;
+	pg_uuid_t	profile_id;
+	struct varlena *activation_code;	/* NULL: not given */
+	text	   *confirmation_code;
+	char	   *idempotency_key;
+	uint8		fingerprint[32];
+	bool		has_retry_of;
+	pg_uuid_t	retry_of;
+
+	/* what was found */
+	EsimProfile *profile;
+	EsimDevice *device;
+	bool		fresh;			/* the profile's row was made by this call */
+	const struct EsimChoice *choice;
+	struct varlena *used_code;	/* the activation code that the download uses */
+	bool		redownload;		/* a DELETED profile may be downloaded */
+
+	/* what becomes of it */
+	EsimFailure *failure;
+	bool		replayed;		/* id is that of an earlier operation */
+	pg_uuid_t	id;
+	int64		seq;
+	TimestampTz expires_at;
+	char		state;			/* esim_pending.state */
+	char	   *phase_reason;
+	bool		has_depends_on;
+	pg_uuid_t	depends_on;
+	bool		waits;			/* what it depends on is in another lane */
+	bool		lockout;		/* takes the last enabled profile */
+} EsimElement;
+
+typedef struct EsimRequest
+{
+	const EsimKind *kind;
+	Oid			caller;
+	TimestampTz now;
+
+	/* the same for all elements; see interface.md's tail */
+	bool		activate;
+	bool		rollback;
+	char	   *server;
+	char	   *correlator;
+	char	   *sink;
+	Jsonb	   *sink_credential;
+	char	   *callback_url;
+	char	   *callback_method;
+	int16		priority;
+	bool		has_not_before;
+	TimestampTz not_before;
+	bool		has_expires_at;
+	TimestampTz expires_at;
+	Jsonb	   *options;
+	json_t	   *options_json;
+
+	bool		report;			/* failures stay in their elements */
+	bool		own_server;		/* the server is the one of an earlier operation */
+	EsimElement *elements;
+	int			nelements;
+
+	struct EsimChoice *choices;
+	Oid			known_owner;	/* memory of esim_request_may_act_for() */
+	char	   *known_owner_name;
+	bool		known_may;
+} EsimRequest;
+
+/*
+ * Queue the elements of a request.  Needs SPI_connect() and the extension
+ * owner's rights.  With report set, what cannot be queued has its failure;
+ * else the first one is raised.
+ */
+extern void esim_enqueue(EsimRequest *request);
+
+extern bool esim_request_may_act_for(EsimRequest *request, Oid owner, const char *owner_name);
+
+/* ----- arguments (argument.c): raise ES400, ES422 ----- */
+
+extern char *esim_argument_text(const char *name, Datum value, int max);
+extern void esim_check_correlator(const char *correlator);
+extern void esim_check_https_url(const char *name, const char *url);
+extern void esim_check_times(EsimRequest *request);
+extern void esim_check_object(const char *name, Jsonb *value, int max);
+extern json_t *esim_json_from_jsonb(Jsonb *value);
+extern void esim_fingerprint(const EsimRequest *request, EsimElement *element);
+
+/* ----- servers (choose.c) ----- */
+
+typedef struct EsimChoice
+{
+	char	   *asked;			/* the device's server; NULL: it names none */
+	EsimServer *server;			/* NULL: failure says why */
+	const RspDriver *driver;
+	EsimFailure *failure;
+	struct EsimChoice *next;
+} EsimChoice;
+
+/* The server for a device that names that one; remembered in the request. */
+extern const EsimChoice *esim_choose_server(EsimRequest *request, const char *device_server);
+
+/* ----- used by several ----- */
+
+/* the values of one row of a result, in columns */
+#define ESIM_MAX_COLUMNS 32
+typedef struct EsimRow
+{
+	Datum		value[ESIM_MAX_COLUMNS];
+	bool		null[ESIM_MAX_COLUMNS];
+} EsimRow;
+
+extern void esim_row(EsimRow *row, SPITupleTable *table, uint64 n);
+
+#endif							/* ESIM_OPERATION_H */
