@@ -233,21 +233,35 @@ BEGIN
 	END IF;
 
 	-- the time of a request leads its identifier
-	SELECT max(now() - greatest(q.asked, q.next_at)) FILTER (WHERE q.state = 'R' AND q.server <> ALL (paused_servers)),
-		count(*) FILTER (WHERE q.server <> ALL (paused_servers) AND
+	SELECT count(*) FILTER (WHERE q.server <> ALL (paused_servers) AND
 			(q.expires_at < now() - stuck_limit
 			 OR q.state IN ('W', 'D') AND q.next_at < now() - stuck_limit
-			 OR q.state = 'N' AND q.asked < now() - stuck_limit)),
+			 OR q.state = 'N' AND q.waits_for IS NULL AND q.asked < now() - stuck_limit)),
 		count(*) FILTER (WHERE q.state = 'P'),
 		count(*) FILTER (WHERE q.state <> 'P' AND q.server <> ALL (paused_servers)),
 		count(*) FILTER (WHERE q.server <> ALL (paused_servers) AND q.asked < now() - 2 * poll
 			AND (q.state IN ('N', 'R', 'C') OR q.state IN ('W', 'D') AND q.next_at < now() - 2 * poll))
-	INTO oldest_ready, stuck, parked, waiting, due
+	INTO stuck, parked, waiting, due
 	FROM (
-		SELECT p.state, p.server, p.next_at, p.expires_at,
+		SELECT p.state, p.server, p.next_at, p.expires_at, p.waits_for,
 			to_timestamp(('x' || translate("left"(p.operation::text, 13), '-', ''))::bit(48)::bigint / 1000.0) AS asked
 		FROM @extschema@.esim_pending p
 	) q;
+
+	-- what was behind another operation is ready since that one ended
+	SELECT max(now() - greatest(o.created_at, o.not_before, (
+		SELECT b.completed_at FROM @extschema@.esim_operation b
+		WHERE b.eid OPERATOR(@extschema@.=) o.eid AND b.seq < o.seq AND b.completed_at IS NOT NULL
+		ORDER BY b.completed_at DESC LIMIT 1)))
+	INTO oldest_ready
+	FROM (
+		SELECT p.operation FROM @extschema@.esim_pending p
+		WHERE p.state = 'R' AND p.server <> ALL (paused_servers)
+		ORDER BY p.seq
+		LIMIT 100
+	) r
+	JOIN @extschema@.esim_operation o ON o.id = r.operation;
+
 	IF database_paused IS NOT NULL THEN
 		oldest_ready := NULL;
 		stuck := 0;
@@ -264,7 +278,7 @@ BEGIN
 	END IF;
 
 	-- without preload idle workers end, and the first operation starts one
-	SELECT count(*) FILTER (WHERE w.pid IS NOT NULL AND w.worker::text IS DISTINCT FROM 'launcher'), max(w.last_error) FILTER (WHERE w.pid IS NULL)
+	SELECT count(w.pid), max(w.last_error) FILTER (WHERE w.pid IS NULL)
 	INTO running, last_error
 	FROM @extschema@.esim_worker_status() w;
 	IF wanted = 0 AND waiting > 0 THEN

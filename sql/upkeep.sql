@@ -92,9 +92,9 @@ BEGIN
 		FOR UPDATE
 	), released AS (
 		UPDATE @extschema@.esim_pending p
-		SET state = 'N', next_at = NULL
-		FROM parked
-		WHERE p.seq = parked.seq
+		SET state = 'N', next_at = CASE WHEN o.not_before > now() THEN o.not_before END
+		FROM parked, @extschema@.esim_operation o
+		WHERE p.seq = parked.seq AND o.id = p.operation
 		RETURNING p.operation
 	)
 	UPDATE @extschema@.esim_operation o
@@ -123,6 +123,13 @@ DECLARE
 	unfinished bigint;
 	taken uuid[];
 BEGIN
+	-- an older snapshot would not show what was queued while this waited for a lane
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'esim_transfer() cannot run in an isolation level above READ COMMITTED'
+		USING ERRCODE = 'invalid_transaction_state',
+			HINT = 'Call it in a transaction of its own.';
+	END IF;
+
 	SELECT r.rolname INTO new_name FROM pg_roles r WHERE r.oid = esim_transfer.new_owner;
 	IF new_name IS NULL THEN
 		RAISE EXCEPTION 'new owner does not exist'
@@ -142,7 +149,7 @@ BEGIN
 	ORDER BY l.lane
 	FOR UPDATE;
 
-	SELECT d.* INTO device FROM @extschema@.esim_device d WHERE d.eid OPERATOR(@extschema@.=) esim_transfer.eid FOR UPDATE;
+	SELECT d.* INTO device FROM @extschema@.esim_device d WHERE d.eid OPERATOR(@extschema@.=) esim_transfer.eid FOR NO KEY UPDATE;
 	IF device.eid IS NULL THEN
 		RAISE EXCEPTION 'device is not known'
 		USING ERRCODE = 'ES404',
@@ -195,8 +202,9 @@ BEGIN
 		WHERE o.id = ANY (taken);
 		WITH released AS (
 			UPDATE @extschema@.esim_pending q
-			SET state = 'N', next_at = NULL
-			WHERE q.operation = ANY (taken) AND q.state = 'P'
+			SET state = 'N', next_at = CASE WHEN o.not_before > now() THEN o.not_before END
+			FROM @extschema@.esim_operation o
+			WHERE q.operation = ANY (taken) AND q.state = 'P' AND o.id = q.operation
 			RETURNING q.operation
 		)
 		UPDATE @extschema@.esim_operation o
@@ -238,7 +246,7 @@ DECLARE
 BEGIN
 	-- the library must be there for its settings to be
 	PERFORM @extschema@.esim_eid_valid('');
-	older_than := make_interval(days => current_setting('esim.retention')::integer);
+	older_than := current_setting('esim.retention')::interval;
 
 	IF jsonb_typeof(options) IS DISTINCT FROM 'object' THEN
 		RAISE EXCEPTION 'options must be a JSON object'
@@ -348,7 +356,8 @@ BEGIN
 			SELECT c.id FROM @extschema@.esim_profile_event c WHERE c.id = ANY (events) FOR UPDATE SKIP LOCKED
 		)
 		DELETE FROM @extschema@.esim_profile_event v USING chosen WHERE v.id = chosen.id;
-		profile_events := profile_events + cardinality(events);
+		GET DIAGNOSTICS removed = ROW_COUNT;
+		profile_events := profile_events + removed;
 		EXIT WHEN n < batch;
 	END LOOP;
 

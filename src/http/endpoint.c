@@ -6,12 +6,14 @@
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "http_internal.h"
 
+#define MAX_PEM_FILE				262144
 #define DEFAULT_TIMEOUT_MS			30000
 #define DEFAULT_CONNECT_TIMEOUT_MS	10000
 #define DEFAULT_MAX_ANSWER			(1024 * 1024)
@@ -227,13 +229,81 @@ take_url(HttpEndpoint *endpoint, const char *option, const char *url,
 	return ok;
 }
 
-static bool
-copy_option(char **copy, const char *value)
+/*
+ * The text of a PEM file, or of a value that is PEM text itself, with the
+ * line last behind it.  NULL: error is filled.
+ */
+static char *
+load_pem(const char *option, const char *value, const char *last,
+		 char *error, size_t error_size)
 {
-	if (value == NULL || *value == '\0')
+	char	   *text = NULL;
+	size_t		length = 0;
+	FILE	   *file;
+
+	if (is_pem(value))
+	{
+		length = strlen(value);
+		text = malloc(length + strlen(last) + 1);
+		if (text != NULL)
+			memcpy(text, value, length);
+	}
+	else
+	{
+		file = fopen(value, "re");
+		if (file == NULL)
+		{
+			snprintf(error, error_size, "could not open the file of option \"%s\": %s",
+					 option, strerror(errno));
+			return NULL;
+		}
+		text = malloc(MAX_PEM_FILE + strlen(last) + 1);
+		if (text != NULL)
+			length = fread(text, 1, MAX_PEM_FILE, file);
+		if (text != NULL && (ferror(file) || length == 0 || length == MAX_PEM_FILE ||
+							 memchr(text, '\0', length) != NULL))
+		{
+			snprintf(error, error_size, "could not read the file of option \"%s\"", option);
+			http_wipe_free(text, MAX_PEM_FILE);
+			fclose(file);
+			return NULL;
+		}
+		fclose(file);
+	}
+	if (text == NULL)
+		snprintf(error, error_size, "out of memory");
+	else
+		strcpy(text + length, last);
+	return text;
+}
+
+/*
+ * Certificate and key of the client.  libcurl takes up a kept connection if
+ * the certificate is the same, and does not look at the key: who names
+ * another's certificate would get that one's connections.  So each endpoint
+ * has a certificate text of its own; PEM allows lines around its blocks.
+ */
+static bool
+load_client_cert(HttpEndpoint *endpoint, const HttpEndpointOptions *options,
+				 char *error, size_t error_size)
+{
+	static unsigned long last_number = 0;
+	char		line[40];
+	const char *key = options->client_key;
+
+	if (options->client_cert == NULL || *options->client_cert == '\0')
 		return true;
-	*copy = strdup(value);
-	return *copy != NULL;
+
+	/* the key may stand in the same file or text as the certificate */
+	if (key == NULL || *key == '\0')
+		key = options->client_cert;
+	snprintf(line, sizeof(line), "\nendpoint %lu\n", ++last_number);
+	endpoint->client_cert = load_pem("client_cert", options->client_cert, line,
+									 error, error_size);
+	if (endpoint->client_cert == NULL)
+		return false;
+	endpoint->client_key = load_pem("client_key", key, "", error, error_size);
+	return endpoint->client_key != NULL;
 }
 
 /*
@@ -268,11 +338,18 @@ http_endpoint_new(const HttpEndpointOptions *options, const char *option,
 		http_endpoint_release(endpoint);
 		return NULL;
 	}
-	if (!copy_option(&endpoint->ca_file, options->ca_file) ||
-		!copy_option(&endpoint->client_cert, options->client_cert) ||
-		!copy_option(&endpoint->client_key, options->client_key))
+	if (options->ca_file != NULL && *options->ca_file != '\0')
 	{
-		snprintf(error, error_size, "out of memory");
+		endpoint->ca_file = strdup(options->ca_file);
+		if (endpoint->ca_file == NULL)
+		{
+			snprintf(error, error_size, "out of memory");
+			http_endpoint_release(endpoint);
+			return NULL;
+		}
+	}
+	if (!load_client_cert(endpoint, options, error, error_size))
+	{
 		http_endpoint_release(endpoint);
 		return NULL;
 	}
@@ -297,7 +374,8 @@ http_endpoint_create(const HttpEndpointOptions *options,
 	if (endpoint == NULL)
 		return NULL;
 
-	if (endpoint->client_key != NULL && endpoint->client_cert == NULL)
+	if (options->client_key != NULL && *options->client_key != '\0' &&
+		endpoint->client_cert == NULL)
 		missing = "client_cert";
 
 	switch (options->auth)
@@ -469,18 +547,10 @@ set_options(HttpHandle *handle, HttpEndpoint *endpoint)
 	}
 	if (endpoint->client_cert != NULL)
 	{
-		/* the key may stand in the same file or text as the certificate */
-		char	   *key = endpoint->client_key != NULL ?
-			endpoint->client_key : endpoint->client_cert;
-
-		if (!is_pem(endpoint->client_cert))
-			SET(CURLOPT_SSLCERT, endpoint->client_cert);
-		else if (rc == CURLE_OK)
+		if (rc == CURLE_OK)
 			rc = set_pem(easy, CURLOPT_SSLCERT_BLOB, endpoint->client_cert);
-		if (!is_pem(key))
-			SET(CURLOPT_SSLKEY, key);
-		else if (rc == CURLE_OK)
-			rc = set_pem(easy, CURLOPT_SSLKEY_BLOB, key);
+		if (rc == CURLE_OK)
+			rc = set_pem(easy, CURLOPT_SSLKEY_BLOB, endpoint->client_key);
 	}
 
 	SET(CURLOPT_WRITEFUNCTION, http_on_body);

@@ -26,6 +26,9 @@
  */
 #define HTTP_MAX_CONNECTING		16
 
+/* kept connections that a request finds closed before it gives up */
+#define HTTP_MAX_STALE			16
+
 /* handles that an endpoint keeps while nothing is under way */
 #define HTTP_IDLE_HANDLES		8
 
@@ -124,12 +127,14 @@ struct HttpRequest
 	void	   *blocks;			/* headers that found no room */
 	bool		asks_only;
 	const char *refused;		/* why it cannot be sent at all, or NULL */
+	int			stale;			/* kept connections found unfit for use */
 
 	/* this try */
 	HttpHandle *handle;
 	HttpCredential *credential;
 	bool		connecting;		/* counted in the endpoint's connecting */
 	bool		begun;			/* a connection was there to write to */
+	bool		stale_now;		/* it was not fit for use, nothing was written */
 	bool		repeat_refused;
 	bool		too_large;
 	bool		bad_headers;
@@ -175,6 +180,9 @@ extern void http_request_destroy(HttpRequest *request);
 
 /* loop.c */
 extern int64_t http_now_us(void);
+extern int	http_loop_find_socket(HttpLoop *loop, const char *remote_ip,
+								  const char *local_ip, int remote_port,
+								  int local_port);
 
 /* token.c */
 typedef enum HttpTokenState

@@ -35,6 +35,12 @@ typedef struct LoopSocket
 	unsigned char wanted;		/* CURL_POLL_IN, _OUT or both; 0: nothing */
 	unsigned char registered;	/* what epoll watches */
 	bool		ours;
+
+	/* of a kept connection; local_port 0: not known */
+	int			local_port;
+	int			remote_port;
+	char		local_ip[46];
+	char		remote_ip[46];
 } LoopSocket;
 
 struct HttpLoop
@@ -48,6 +54,7 @@ struct HttpLoop
 	bool		kick;			/* something waits that may be startable */
 	LoopSocket *sockets;
 	int			nsockets;
+	int			by_port[65536]; /* descriptor last seen with a local port */
 	TAILQ_HEAD(, HttpEndpoint) endpoints;	/* those with waiting requests */
 	struct HttpRequestList requests;	/* running */
 	struct HttpRequestList done;
@@ -176,6 +183,7 @@ on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	sock->wanted = 0;
 	sock->registered = 0;
 	sock->ours = true;
+	sock->local_port = 0;
 	return fd;
 }
 
@@ -191,8 +199,73 @@ on_close(void *arg, curl_socket_t fd)
 			watch(loop, fd, sock, 0);
 		sock->wanted = 0;
 		sock->ours = false;
+		sock->local_port = 0;
 	}
 	return close(fd);
+}
+
+/*
+ * Remembers which descriptor a new connection has, for libcurl does not tell
+ * when the connection is used again.
+ */
+static void
+note_connection(HttpLoop *loop, CURL *easy)
+{
+	long		connects = 0;
+	long		local_port = 0;
+	long		remote_port = 0;
+	char	   *local_ip = NULL;
+	char	   *remote_ip = NULL;
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	LoopSocket *sock;
+
+	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connects);
+	if (connects == 0)
+		return;
+	curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd);
+	curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &local_port);
+	curl_easy_getinfo(easy, CURLINFO_LOCAL_IP, &local_ip);
+	curl_easy_getinfo(easy, CURLINFO_PRIMARY_PORT, &remote_port);
+	curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &remote_ip);
+	if (fd == CURL_SOCKET_BAD || local_port <= 0 || local_port > 65535 ||
+		local_ip == NULL || remote_ip == NULL)
+		return;
+	sock = loop_socket(loop, fd);
+	if (sock == NULL || !sock->ours)
+		return;
+	sock->local_port = (int) local_port;
+	sock->remote_port = (int) remote_port;
+	snprintf(sock->local_ip, sizeof(sock->local_ip), "%s", local_ip);
+	snprintf(sock->remote_ip, sizeof(sock->remote_ip), "%s", remote_ip);
+	loop->by_port[local_port] = fd;
+}
+
+/*
+ * The descriptor of a kept connection, -1: not known.
+ */
+int
+http_loop_find_socket(HttpLoop *loop, const char *remote_ip, const char *local_ip,
+					  int remote_port, int local_port)
+{
+	int			fd;
+	int			i;
+
+	if (local_port <= 0 || local_port > 65535)
+		return -1;
+
+	/* two connections to different peers may have the same local port */
+	fd = loop->by_port[local_port];
+	for (i = -1; i < loop->nsockets; i++)
+	{
+		LoopSocket *sock = i < 0 ? loop_socket(loop, fd) : &loop->sockets[i];
+
+		if (sock != NULL && sock->ours && sock->local_port == local_port &&
+			sock->remote_port == remote_port &&
+			strcmp(sock->remote_ip, remote_ip) == 0 &&
+			strcmp(sock->local_ip, local_ip) == 0)
+			return i < 0 ? fd : i;
+	}
+	return -1;
 }
 
 /*
@@ -342,6 +415,7 @@ http_loop_submit(HttpLoop *loop, HttpRequest *request)
 		return;
 	request->loop = loop;
 	request->answer.tries = 0;
+	request->stale = 0;
 	if (endpoint->loop != NULL && endpoint->loop != loop)
 		request->refused = "the endpoint is in use by another loop";
 	if (request->refused != NULL)
@@ -359,6 +433,22 @@ http_loop_submit(HttpLoop *loop, HttpRequest *request)
 	TAILQ_INSERT_TAIL(&endpoint->waiting, request, link);
 	list_endpoint(loop, endpoint);
 	loop->kick = true;
+}
+
+/* a running request back to the head of its line */
+static void
+start_again(HttpLoop *loop, HttpRequest *request)
+{
+	HttpEndpoint *endpoint = request->endpoint;
+
+	detach(request);
+	endpoint->loop = loop;
+	endpoint->in_flight++;
+	if (request->token_for == NULL)
+		loop->in_flight++;
+	request->state = HTTP_REQUEST_WAITING;
+	TAILQ_INSERT_HEAD(&endpoint->waiting, request, link);
+	list_endpoint(loop, endpoint);
 }
 
 /* hands the endpoint's next waiting request to libcurl */
@@ -493,6 +583,14 @@ collect(HttpLoop *loop)
 		request = handle->request;
 		endpoint = request->endpoint;
 		any = true;
+		note_connection(loop, handle->easy);
+		if (request->stale_now && request->stale < HTTP_MAX_STALE)
+		{
+			http_request_connected(request);
+			request->answer.tries--;
+			start_again(loop, request);
+			continue;
+		}
 		http_request_judge(request, message->data.result);
 
 		if (endpoint->tokens != NULL && request->answer.status != 0)
@@ -504,13 +602,7 @@ collect(HttpLoop *loop)
 					 http_tokens_rejected(endpoint, request->credential))
 			{
 				/* refused for its token, so not carried out: once more */
-				detach(request);
-				endpoint->loop = loop;
-				endpoint->in_flight++;
-				loop->in_flight++;
-				request->state = HTTP_REQUEST_WAITING;
-				TAILQ_INSERT_HEAD(&endpoint->waiting, request, link);
-				list_endpoint(loop, endpoint);
+				start_again(loop, request);
 				continue;
 			}
 		}

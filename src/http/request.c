@@ -6,10 +6,12 @@
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "http_internal.h"
 
@@ -272,6 +274,7 @@ http_request_prepare(HttpRequest *request, HttpHandle *handle)
 	if (request->answer.tries == 1)
 		request->started_us = http_now_us();
 	request->begun = false;
+	request->stale_now = false;
 	request->repeat_refused = false;
 	request->too_large = false;
 	request->bad_headers = false;
@@ -338,6 +341,30 @@ http_request_connected(HttpRequest *request)
 }
 
 /*
+ * Is there something to read on a kept connection?  A peer that gives up an
+ * idle connection may say so with a 408 that nobody asked for; it must not be
+ * taken for the answer to the next request.
+ */
+static bool
+is_stale(HttpHandle *handle, const char *remote_ip, const char *local_ip,
+		 int remote_port, int local_port)
+{
+	long		connects = 1;
+	char		c;
+	ssize_t		n;
+	int			fd;
+
+	if (curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects) != CURLE_OK ||
+		connects != 0)
+		return false;
+	fd = http_loop_find_socket(handle->loop, remote_ip, local_ip, remote_port, local_port);
+	if (fd < 0)
+		return false;
+	n = recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+/*
  * libcurl calls this each time that it has a connection and is about to write
  * the request.  libcurl repeats requests, POSTs too, when a kept connection
  * dies before a byte of the answer: a request that acts goes no second time if
@@ -357,6 +384,13 @@ http_on_connected(void *arg, char *remote_ip, char *local_ip,
 		 sent != 0))
 	{
 		request->repeat_refused = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	if (!request->begun &&
+		is_stale(handle, remote_ip, local_ip, remote_port, local_port))
+	{
+		request->stale++;
+		request->stale_now = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
 	request->begun = true;
@@ -637,8 +671,12 @@ explain(HttpRequest *request, CURLcode result)
 	const char *detail;
 	long		os_errno = 0;
 
-	snprintf(reason, sizeof(reason), "%s", request->handle->error[0] != '\0' ?
-			 request->handle->error : curl_easy_strerror(result));
+	detail = request->handle->error;
+
+	/* libcurl keeps the first message, and this one is beside the point */
+	if (*detail == '\0' || strncmp(detail, "getpeername()", 13) == 0)
+		detail = curl_easy_strerror(result);
+	snprintf(reason, sizeof(reason), "%s", detail);
 	clean_line(reason);
 
 #define SAY(...) \
@@ -648,6 +686,9 @@ explain(HttpRequest *request, CURLcode result)
 		SAY("the answer has more than %zu bytes", endpoint->max_answer);
 	else if (request->bad_headers)
 		SAY("%s", request->why);
+	else if (request->stale_now)
+		SAY("kept connections to %s port %s were closed", endpoint->host,
+			endpoint->port);
 	else if (request->repeat_refused)
 		SAY("the connection to %s port %s was closed before an answer came",
 			endpoint->host, endpoint->port);
@@ -737,11 +778,14 @@ http_request_judge(HttpRequest *request, CURLcode result)
 		answer->retry_after_ms = delay * 1000L;
 	}
 
-	if (result == CURLE_OK && answer->status != 0)
+	/* libcurl lets an answer pass that was cut within its headers */
+	if (result == CURLE_OK && answer->status != 0 && request->in_body)
 	{
 		answer->outcome = HTTP_ANSWERED;
 		return;
 	}
+	if (result == CURLE_OK)
+		result = CURLE_PARTIAL_FILE;
 	explain(request, result);
 	if (answer->status != 0)
 	{

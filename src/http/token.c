@@ -230,7 +230,7 @@ token_failed(HttpTokenSource *tokens, int status, const char *error)
 	tokens->failures++;
 	tokens->not_before_us = http_now_us() + backoff_us(tokens->failures);
 	tokens->status = status;
-	snprintf(tokens->error, sizeof(tokens->error), "%s", error);
+	snprintf(tokens->error, sizeof(tokens->error), "%.190s", error);
 }
 
 /*

@@ -28,8 +28,8 @@
 char *
 esim_argument_text(const char *name, Datum value, int max)
 {
-	char	   *text = TextDatumGetCString(value);
-	int			length = pg_mbstrlen(text);
+	char	   *string = TextDatumGetCString(value);
+	int			length = pg_mbstrlen(string);
 
 	if (length > max)
 		ereport(ERROR,
@@ -38,7 +38,7 @@ esim_argument_text(const char *name, Datum value, int max)
 				 esim_errdetail("OUT_OF_RANGE", "It has %d characters, at most %d are allowed.",
 								length, max),
 				 errhint("Give a shorter value.")));
-	for (const char *p = text; *p; p++)
+	for (const char *p = string; *p; p++)
 	{
 		if ((unsigned char) *p < 0x20 || *p == 0x7f)
 			ereport(ERROR,
@@ -47,7 +47,7 @@ esim_argument_text(const char *name, Datum value, int max)
 					 esim_errdetail("INVALID_ARGUMENT", "Control characters are not allowed."),
 					 errhint("Remove line breaks and tabs.")));
 	}
-	return text;
+	return string;
 }
 
 /* CAMARA's pattern ^[a-zA-Z0-9-_:;.\/<>{}]{0,256}$ */
@@ -171,39 +171,41 @@ esim_check_object(const char *name, Jsonb *value, int max)
 static void
 release_json(void *arg)
 {
-	json_decref(arg);
+	rsp_json_release(arg);
 }
 
 /*
- * The same as jansson has it; freed with the current memory context.  Raises
- * where jansson cannot hold it (numbers out of its range).
+ * The same as the drivers have it; freed with the current memory context.
+ * Raises where that cannot be: numbers out of range, deep nesting.
  */
-json_t *
+struct json_t *
 esim_json_from_jsonb(Jsonb *value)
 {
 	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
-	json_t	   *json;
+	struct json_t *json;
 
 	if (JB_ROOT_COUNT(value) == 0)
-		json = json_object();
+	{
+		json = rsp_json_object();
+		if (json == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory")));
+	}
 	else
 	{
 		char	   *text = JsonbToCString(NULL, &value->root, VARSIZE(value));
 		char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-		json_error_t error;
+		const char *reason;
 
-		json = json_loadb(utf8, strlen(utf8), 0, &error);
+		json = rsp_json(utf8, strlen(utf8), &reason);
 		if (json == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_INVALID),
 					 errmsg("parameter \"%s\" cannot be sent", "options"),
-					 esim_errdetail("INVALID_ARGUMENT", "A value in it is out of range."),
+					 esim_errdetail("INVALID_ARGUMENT", "A reader of JSON says: %s.", reason),
 					 errhint("Use smaller numbers, and no deep nesting.")));
 	}
-	if (json == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
 	callback->func = release_json;
 	callback->arg = json;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);

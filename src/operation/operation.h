@@ -164,7 +164,7 @@ typedef struct EsimRequest
 	bool		has_expires_at;
 	TimestampTz expires_at;
 	Jsonb	   *options;
-	json_t	   *options_json;
+	struct json_t *options_json;
 
 	bool		report;			/* failures stay in their elements */
 	bool		own_server;		/* the server is the one of an earlier operation */
@@ -193,7 +193,7 @@ extern void esim_check_correlator(const char *correlator);
 extern void esim_check_https_url(const char *name, const char *url);
 extern void esim_check_times(EsimRequest *request);
 extern void esim_check_object(const char *name, Jsonb *value, int max);
-extern json_t *esim_json_from_jsonb(Jsonb *value);
+extern struct json_t *esim_json_from_jsonb(Jsonb *value);
 extern void esim_fingerprint(const EsimRequest *request, EsimElement *element);
 
 /* ----- servers (choose.c) ----- */

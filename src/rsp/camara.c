@@ -19,9 +19,11 @@
  * What lasts from turn to turn is in the operation's flags (unresolved,
  * ask_first, rsp_operation_id) and in the memo:
  *
- *	act		name of the acting request that is under way
+ *	act		name of the acting request that is under way, if it is not the
+ *			operation's kind
  *	before	ICCIDs on the eUICC before a download whose ICCID is not known
  *	iccid	the ICCID that the download got
+ *	told	the ICCID that the server says it got, if another than asked for
  *	known	the server has shown that it knows this eUICC
  *	lost	an earlier try of this act may have been carried out
  *	doubt	the operation resource is gone or says nothing of use
@@ -36,6 +38,7 @@
  *-------------------------------------------------------------------------
  */
 #include "rsp.h"
+#include "json.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -43,6 +46,7 @@
 #include <strings.h>
 
 #include "../identifier/activation_code.h"
+#include "json.h"
 
 #define POLL_BASE_MS	INT64_C(1000)
 #define POLL_MAX_MS		INT64_C(300000)
@@ -73,8 +77,8 @@
 /* which answer is awaited */
 typedef enum CamaraStep
 {
-	STEP_IDLE,
-	STEP_POST,					/* of an acting request */
+	STEP_ACT,					/* of an acting request, or none.  0: so that the queue's row
+								 * need not be written before a first request */
 	STEP_POLL,					/* of GET operations/{operationId} */
 	/* of retrieve-status, and what it is asked for: */
 	STEP_REFRESH,				/* the operation is a refresh */
@@ -666,7 +670,7 @@ body_member(const RspConversation *c)
 static void
 no_memory(RspConversation *c)
 {
-	c->op->step = STEP_IDLE;
+	c->op->step = STEP_ACT;
 	rsp_wait(c, c->op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, RETRY_MAX_MS,
 			 "INTERNAL", "out of memory");
 }
@@ -723,14 +727,13 @@ send_act(RspConversation *c)
 	char		path[64];
 	json_t	   *body = act_body(c, act);
 
-	if (body == NULL || !set_act(op, act))
+	if (body == NULL)
 	{
-		json_decref(body);
 		no_memory(c);
 		return;
 	}
 	op->rsp_operation_id[0] = '\0';
-	op->step = STEP_POST;
+	op->step = STEP_ACT;
 	snprintf(path, sizeof(path), "%s/%s", prefix(c), rsp_kind_name(act));
 	rsp_send(c, "POST", path, body);
 	correlate(c);
@@ -828,7 +831,7 @@ fail(RspConversation *c, const char *code, const char *message, const char *rsp_
 	RspOperation *op = c->op;
 	const char *iccid = memo_text(op, "iccid");
 
-	op->step = STEP_IDLE;
+	op->step = STEP_ACT;
 	rsp_fail(c, code, message);
 	if ((rsp_code != NULL && rsp_code[0] != '\0') ||
 		(rsp_message != NULL && rsp_message[0] != '\0'))
@@ -854,7 +857,7 @@ finish(RspConversation *c)
 	RspOperation *op = c->op;
 	const char *iccid = memo_text(op, "iccid");
 
-	op->step = STEP_IDLE;
+	op->step = STEP_ACT;
 	op->ask_first = false;
 	rsp_done(c);
 	if (op->kind != RSP_DOWNLOAD)
@@ -937,7 +940,7 @@ later(RspConversation *c, const HttpAnswer *answer, bool trouble, const char *co
 {
 	RspOperation *op = c->op;
 
-	op->step = STEP_IDLE;
+	op->step = STEP_ACT;
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING,
 			 retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), code, message);
 	c->action.server_trouble = trouble;
@@ -950,15 +953,17 @@ later_unresolved(RspConversation *c, const HttpAnswer *answer, const char *messa
 	later(c, answer, false, "", message);
 }
 
-/* Wait for an administrator; with a delay, after which it is tried by itself. */
+/*
+ * Shown as waiting for an administrator, but tried again by itself at long
+ * intervals: the fault may lie with the server and pass.
+ */
 static void
 park(RspConversation *c, const HttpAnswer *answer, const char *code, const char *message)
 {
 	int64_t		delay = retry_delay(c->op, answer, PARK_BASE_MS, PARK_MAX_MS);
 
-	c->op->step = STEP_IDLE;
-	rsp_park(c, code, message);
-	c->action.delay_ms = delay;
+	c->op->step = STEP_ACT;
+	rsp_wait(c, RSP_PHASE_PARKED, delay, code, message);
 }
 
 /* Waits until, but looks in between at growing intervals. */
@@ -974,7 +979,7 @@ wait_unknown(RspConversation *c, int64_t until, const char *message)
 		delay = until - op->now_ms;
 	if (delay < POLL_BASE_MS)
 		delay = POLL_BASE_MS;
-	op->step = STEP_IDLE;
+	op->step = STEP_ACT;
 	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
 }
 
@@ -1129,7 +1134,7 @@ not_now(RspConversation *c, const HttpAnswer *answer, Meaning meaning, const Cam
 		case M_QUOTA:
 			rsp_note(c, "try-later", code);
 			delay = retry_delay(op, answer, QUOTA_MS, QUOTA_MS);
-			op->step = STEP_IDLE;
+			op->step = STEP_ACT;
 			rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, delay, code,
 					 "the quota at the server is used up");
 			break;
@@ -1359,7 +1364,6 @@ operation_ended(RspConversation *c, const CamaraOperation *told)
 	const CamaraRow *row;
 	bool		verify;
 
-	op->failures = 0;
 	if (told->status == OP_DOUBTFUL)
 	{
 		rsp_note(c, "doubtful", "the operation ended, but its outcome is not told clearly");
@@ -1380,16 +1384,21 @@ operation_ended(RspConversation *c, const CamaraOperation *told)
 			rsp_note(c, "completed", "");
 			if (act == RSP_DOWNLOAD)
 			{
-				const char *iccid = told->iccid[0] != '\0' ? told->iccid : op->iccid;
+				/* an ICCID that was not asked for is believed when it is listed */
+				bool		expected = op->iccid != NULL &&
+					(told->iccid[0] == '\0' || strcmp(told->iccid, op->iccid) == 0);
 
-				if (iccid == NULL)
-				{
-					look(c, STEP_ASSIGNED);
-					return;
-				}
-				if (!memo_set_text(op, "iccid", iccid))
+				if (!expected && memo_text(op, "told") == NULL)
+					op->failures = 0;
+				if (!memo_set_text(op, expected ? "iccid" : "told",
+								   expected ? op->iccid : told->iccid))
 				{
 					no_memory(c);
+					return;
+				}
+				if (!expected)
+				{
+					look(c, STEP_ASSIGNED);
 					return;
 				}
 			}
@@ -1540,12 +1549,12 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 			poll_failed(c, answer, "INTERNAL");
 			return;
 		}
-		op->failures = 0;
 		if (told.status != OP_ACCEPTED)
 		{
 			operation_ended(c, &told);
 			return;
 		}
+		op->failures = 0;
 		if (memo_flag(op, "doubt"))
 		{
 			memo_clear(op, "doubt");
@@ -1553,7 +1562,7 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 			op->polls = 0;
 		}
 		rsp_note(c, "not-yet", "");
-		op->step = STEP_IDLE;
+		op->step = STEP_ACT;
 		rsp_wait(c, RSP_PHASE_WAITING_DEVICE,
 				 rsp_backoff_ms(op->polls, POLL_BASE_MS, POLL_MAX_MS), "",
 				 "accepted by the server, waiting for the device");
@@ -1882,8 +1891,12 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 		if (never_sent)
 		{
 			if (denied)
-				park(c, answer, row_error_code(list->row),
-					 "the server does not say what is on the eUICC");
+			{
+				op->step = STEP_ACT;
+				rsp_park(c, row_error_code(list->row),
+						 "the server does not say what is on the eUICC");
+				rsp_said(c, list->error.code, list->error.message);
+			}
 			else
 				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 		}
@@ -2034,6 +2047,41 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 	}
 }
 
+/*
+ * The download is done; which profile did it bring?  The one that the server
+ * named if it is listed, else the one that is new, else the one asked for.
+ */
+static void
+take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
+{
+	RspOperation *op = c->op;
+	const char *told = memo_text(op, "told");
+	const char *iccid = NULL;
+
+	if (list->result == LIST_READ)
+	{
+		if (told != NULL && array_has(list->iccids, told))
+			iccid = told;
+		else if (list->fresh == 1)
+			iccid = list->fresh_iccid;
+		else if (list->found)
+			iccid = op->iccid;
+	}
+	if (iccid == NULL && op->failures < PATIENCE &&
+		(list->result == LIST_UNREADABLE || list->result == LIST_READ))
+	{
+		later(c, answer, false, "", "the downloaded profile is not listed yet");
+		return;
+	}
+	if (iccid != NULL && !memo_set_text(op, "iccid", iccid))
+	{
+		no_memory(c);
+		return;
+	}
+	memo_clear(op, "told");
+	act_done(c);
+}
+
 static void
 list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 {
@@ -2043,7 +2091,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 	take_list(c, answer, &list);
 	if (list.result == LIST_READ)
 		memo_set_flag(op, "known");
-	switch (list.result == LIST_WAIT ? STEP_IDLE : step)
+	switch (list.result == LIST_WAIT ? STEP_ACT : step)
 	{
 		case STEP_REFRESH:
 			if (list.result == LIST_READ)
@@ -2101,14 +2149,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 			break;
 
 		case STEP_ASSIGNED:
-			if (list.result == LIST_UNREADABLE && op->failures < PATIENCE)
-				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
-			else
-			{
-				if (list.result == LIST_READ && list.fresh == 1)
-					memo_set_text(op, "iccid", list.fresh_iccid);
-				act_done(c);
-			}
+			take_assigned(c, answer, &list);
 			break;
 
 		case STEP_PEEK:
@@ -2119,8 +2160,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 					  "the server does not say how the operation stands");
 			break;
 
-		case STEP_IDLE:
-		case STEP_POST:
+		case STEP_ACT:
 		case STEP_POLL:
 			break;
 	}
@@ -2138,7 +2178,7 @@ camara_begin(RspConversation *c)
 	RspOperation *op = c->op;
 	RspError	error;
 
-	op->step = STEP_IDLE;
+	op->step = STEP_ACT;
 	memset(&error, 0, sizeof(error));
 	if (!camara_check(c->server, op, &error))
 	{
@@ -2149,6 +2189,8 @@ camara_begin(RspConversation *c)
 	}
 	if (op->kind == RSP_REFRESH)
 	{
+		op->unresolved = false;
+		op->ask_first = false;
 		look(c, STEP_REFRESH);
 		return;
 	}
@@ -2186,7 +2228,7 @@ camara_answer(RspConversation *c, const HttpAnswer *answer)
 
 	switch (step)
 	{
-		case STEP_POST:
+		case STEP_ACT:
 			post_answered(c, answer);
 			break;
 		case STEP_POLL:
@@ -2201,7 +2243,8 @@ camara_answer(RspConversation *c, const HttpAnswer *answer)
 		case STEP_PEEK:
 			list_answered(c, step, answer);
 			break;
-		case STEP_IDLE:
+		default:
+			/* not a step of ours: take it up anew, which asks if anything was sent */
 			camara_begin(c);
 			break;
 	}

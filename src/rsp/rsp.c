@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "rsp.h"
+#include "json.h"
 
 #define MAX_JSON_DEPTH	32
 
@@ -569,4 +570,26 @@ rsp_json_string(const json_t *object, const char *key, size_t max)
 	if (!json_is_string(value) || json_string_length(value) > max)
 		return NULL;
 	return json_string_value(value);
+}
+
+/* ------------------------------------------------------------------------
+ * For those who must not include jansson.h (json.h says why)
+ * ------------------------------------------------------------------------ */
+
+struct json_t *
+rsp_json_object(void)
+{
+	return json_pack("{}");
+}
+
+char *
+rsp_json_text(const struct json_t *object)
+{
+	return json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT) : NULL;
+}
+
+void
+rsp_json_release(struct json_t *object)
+{
+	json_decref(object);
 }

@@ -18,9 +18,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <jansson.h>
-
 #include "../http/http.h"
+
+struct json_t;					/* jansson's; see json.h */
 
 typedef enum RspProtocol
 {
@@ -125,7 +125,7 @@ typedef struct RspOperation
 	const char *final_status;
 	const char *subscription;
 	const char *fleet;
-	json_t	   *options;		/* object, never NULL */
+	struct json_t *options;		/* object, never NULL */
 	RspState	state;			/* of the profile, as esim knows it */
 	bool		is_fallback;
 	const char *rsp_id;			/* of the profile */
@@ -151,7 +151,7 @@ typedef struct RspOperation
 
 	/* the driver's own, kept in the operation's queue row between turns */
 	int			step;			/* 0 at first */
-	json_t	   *memo;			/* object, never NULL */
+	struct json_t *memo;			/* object, never NULL */
 	int			polls;			/* answers "not yet" in a row, for the
 								 * growing poll interval */
 	int			failures;		/* answers "try again" in a row */
@@ -293,9 +293,9 @@ extern void rsp_conversation_reset(RspConversation *c); /* frees the request,
 														 * reports stay */
 extern void rsp_conversation_free(RspConversation *c);	/* all of it */
 extern void rsp_ask(RspConversation *c, const char *method, const char *path,
-					json_t *body);	/* body: reference stolen, NULL: none */
+					struct json_t *body);	/* body: reference stolen, NULL: none */
 extern void rsp_send(RspConversation *c, const char *method, const char *path,
-					 json_t *body);
+					 struct json_t *body);
 extern void rsp_header(RspConversation *c, const char *name, const char *value);
 extern void rsp_wait(RspConversation *c, RspPhase phase, int64_t delay_ms,
 					 const char *code, const char *message);
@@ -315,10 +315,15 @@ extern int64_t rsp_backoff_ms(int n, int64_t base_ms, int64_t max_ms);
  * Reads JSON that came over the network: valid UTF-8, no NUL, no duplicate
  * keys, depth at most 32.  NULL: not so, reason (static text) says why.
  */
-extern json_t *rsp_json(const char *text, size_t length, const char **reason);
+extern struct json_t *rsp_json(const char *text, size_t length, const char **reason);
+
+/* an empty object; its text (free() it), NULL when it is empty; release */
+extern struct json_t *rsp_json_object(void);
+extern char *rsp_json_text(const struct json_t *object);
+extern void rsp_json_release(struct json_t *object);
 
 /* member's string if it is one of at most max bytes, else NULL */
-extern const char *rsp_json_string(const json_t *object, const char *key,
+extern const char *rsp_json_string(const struct json_t *object, const char *key,
 								   size_t max);
 
 #endif							/* ESIM_RSP_H */

@@ -486,6 +486,13 @@ choose_auth(const EsimOptions *server, const EsimOptions *mapping, bool has_mapp
 			break;
 		}
 	}
+	if (*auth == HTTP_AUTH_NONE && (mapping->value[ESIM_OPT_TOKEN].given ||
+									mapping->value[ESIM_OPT_USERNAME].given ||
+									mapping->value[ESIM_OPT_CLIENT_ID].given))
+	{
+		*reason = pstrdup("the user mapping has not all that one auth_method needs");
+		return false;
+	}
 	if (*auth >= HTTP_AUTH_CLIENT_SECRET_BASIC && !server->value[ESIM_OPT_TOKEN_URL].given &&
 		!server->value[ESIM_OPT_OPENID_CONFIG_URL].given)
 	{

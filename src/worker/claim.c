@@ -19,6 +19,9 @@
 #define NEW_BATCH 2000
 #define EXPIRED_BATCH 500
 
+/* the crash that makes a suspect, and two while it was being handled */
+#define POISON_CRASHES 3
+
 /* the shards whose rows may be claimed, as smallint[] */
 static Datum
 shards_array(bool draining_too)
@@ -127,7 +130,7 @@ enum
 	C_ATTEMPTS, C_ACTING, C_POLLS, C_FAILURES, C_FIRST_SENT, C_LAST_SENT, C_RSP_OPERATION, C_MEMO,
 	C_OWNER, C_OWNER_NAME, C_CORRELATOR, C_EID, C_ICCID, C_CODE, C_ACTIVATE, C_ROLLBACK, C_MATCHING_ID,
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
-	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE
+	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY, C_OUTCOME
 };
 
 #define CLAIMED_COLUMNS \
@@ -137,21 +140,23 @@ enum
 	" o.profile_type, o.smds_address, o.final_status, o.subscription_status::text, o.fleet, nullif(o.options, '{}')::text, o.profile," \
 	" CASE WHEN o.kind IN ('download', 'reserve') THEN (SELECT s.confirmation_code FROM @esim_operation_secret s WHERE s.operation = o.id) END," \
 	" f.state::text, f.is_fallback, f.port, f.rsp_id, f.iccid::text," \
-	" EXISTS (SELECT FROM @esim_device d WHERE d.eid = o.eid AND d.retired_at IS NOT NULL), o.phase::text"
+	" EXISTS (SELECT FROM @esim_device d WHERE d.eid = o.eid AND d.retired_at IS NOT NULL), o.phase::text," \
+	" CASE WHEN o.depends_on IS NOT NULL THEN (SELECT x.id::text FROM @esim_operation x WHERE x.id = ANY (o.depends_on)" \
+	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END"
 
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
 {
 	bool		isnull;
 	Datum		datum = SPI_getbinval(tuple, desc, column, &isnull);
-	char	   *text;
+	char	   *value;
 	char	   *copy;
 
 	if (isnull)
 		return NULL;
-	text = TextDatumGetCString(datum);
-	copy = MemoryContextStrdup(task->context, text);
-	pfree(text);
+	value = TextDatumGetCString(datum);
+	copy = MemoryContextStrdup(task->context, value);
+	pfree(value);
 	return copy;
 }
 
@@ -178,20 +183,16 @@ task_number(HeapTuple tuple, TupleDesc desc, int column, Oid type)
 	}
 }
 
-static json_t *
+static struct json_t *
 json_object_of(const char *text)
 {
 	const char *reason;
-	json_t	   *object = NULL;
+	struct json_t *object = NULL;
 
 	if (text != NULL)
 		object = rsp_json(text, strlen(text), &reason);
-	if (object != NULL && !json_is_object(object))
-	{
-		json_decref(object);
-		object = NULL;
-	}
-	return object != NULL ? object : json_object();
+	/* ours, so an object, unless somebody has edited the table */
+	return object != NULL ? object : rsp_json_object();
 }
 
 static Task *
@@ -285,7 +286,7 @@ make_task(HeapTuple tuple, TupleDesc desc)
  * nothing has been sent yet: the rest is under way, whatever we think of it.
  */
 static bool
-recheck(Task *task, bool dangling, bool retired)
+recheck(Task *task, bool dangling, bool retired, const char *dependency)
 {
 	RspOperation *op = &task->op;
 	char		message[128];
@@ -298,6 +299,13 @@ recheck(Task *task, bool dangling, bool retired)
 	}
 	if (op->unresolved || op->attempts > 0 || op->step != 0 || op->rsp_operation_id[0] != '\0')
 		return true;
+	if (dependency != NULL)
+	{
+		snprintf(message, sizeof(message), "operation %s did not succeed", dependency);
+		task->cancelled = true;
+		task_fail(task, "DEPENDENCY_FAILED", message);
+		return false;
+	}
 	if (retired)
 	{
 		task_fail(task, "IDENTIFIER_NOT_FOUND", "the device is retired");
@@ -333,6 +341,15 @@ claimed(HeapTuple tuple, TupleDesc desc, const char *server_name, int server_slo
 	bool		isnull;
 	bool		dangling;
 
+	if (task_number(tuple, desc, C_CRASHES, INT2OID) >= POISON_CRASHES)
+	{
+		if (counted)
+			esim_server_release_slots(server_slot, esim_worker->slot, 1);
+		task_fail(task, task->op.unresolved ? "OUTCOME_UNKNOWN" : "POISONED",
+				  "workers crashed while handling the operation");
+		return;
+	}
+
 	/* a role of that number and that name, as esim_may_act_for() */
 	owner_name = NameStr(*DatumGetName(SPI_getbinval(tuple, desc, C_OWNER_NAME, &isnull)));
 	role = GetUserNameFromId(task->owner, true);
@@ -362,7 +379,8 @@ claimed(HeapTuple tuple, TupleDesc desc, const char *server_name, int server_slo
 		task_fail(task, "EXPIRED", "the operation expired before it was sent");
 		return;
 	}
-	(void) recheck(task, dangling, task_number(tuple, desc, C_RETIRED, BOOLOID) != 0);
+	(void) recheck(task, dangling, task_number(tuple, desc, C_RETIRED, BOOLOID) != 0,
+				   task_text(task, tuple, desc, C_DEPENDENCY));
 }
 
 /* names of the servers that have ready rows, by hops over the index */
@@ -416,6 +434,7 @@ claim_ready(int limit)
 		"  ORDER BY x.urgency, x.seq LIMIT $3),"
 		" l AS MATERIALIZED (SELECT p.seq FROM c JOIN @esim_pending p USING (seq) WHERE p.state = 'R'"
 		"  AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = p.lane AND a.seq <> p.seq AND (a.seq < p.seq OR a.state = 'C'))"
+		"  AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = p.operation)"
 		"  FOR NO KEY UPDATE OF p SKIP LOCKED)"
 		" UPDATE @esim_pending p SET state = 'C', handling = p.crashes > 0 FROM l, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
@@ -501,6 +520,7 @@ claim_expired(void)
 	static EsimStatement expired = {
 		"WITH e AS MATERIALIZED (SELECT x.seq FROM unnest($1) s(shard),"
 		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.expires_at <= $2 AND q.state <> 'C'"
+		"    AND NOT EXISTS (SELECT FROM @esim_deferred f WHERE f.operation = q.operation)"
 		"   ORDER BY q.expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) x)"
 		" UPDATE @esim_pending p SET state = 'C', handling = false FROM e, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
@@ -528,6 +548,49 @@ claim_expired(void)
 		}
 		else
 			task_fail(task, "EXPIRED", "the operation expired before it was sent");
+	}
+}
+
+/*
+ * Outcomes that could not be applied before: tasks with the outcome as it was
+ * recorded.  Those whose rows are still locked wait on.
+ */
+void
+claim_deferred(void)
+{
+	static EsimStatement deferred = {
+		"WITH d AS MATERIALIZED (SELECT DISTINCT ON (x.operation) x.operation, x.outcome FROM @esim_deferred x"
+		"  WHERE x.shard = ANY ($1) ORDER BY x.operation, x.id LIMIT $2),"
+		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation) FOR NO KEY UPDATE OF p SKIP LOCKED)"
+		" UPDATE @esim_pending p SET state = 'C', handling = false FROM l, @esim_operation o"
+		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
+		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", l.outcome",
+		2, {"int2[]", "int8"}
+	};
+	static EsimStatement left_over = {
+		"DELETE FROM @esim_deferred d WHERE d.shard = ANY ($1)"
+		" AND NOT EXISTS (SELECT FROM @esim_pending p WHERE p.operation = d.operation)", 1, {"int2[]"}
+	};
+	Datum		values[2];
+	uint64		got;
+	SPITupleTable *table;
+
+	values[0] = shards_array(true);
+	values[1] = Int64GetDatum(EXPIRED_BATCH);
+	esim_execute(&left_over, values, NULL, 0);
+	esim_execute(&deferred, values, NULL, 0);
+	got = SPI_processed;
+	table = SPI_tuptable;
+	for (uint64 r = 0; r < got; r++)
+	{
+		Task	   *task = make_task(table->vals[r], table->tupdesc);
+		const char *outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
+
+		task->deferred = true;
+		if (!deferred_from_json(task, outcome))
+			rsp_wait(&task->conversation, RSP_PHASE_RETRYING, 1000, "UNAVAILABLE",
+					 "a recorded outcome could not be read");
+		task_move(task, TASK_OUTCOME);
 	}
 }
 

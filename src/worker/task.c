@@ -82,9 +82,9 @@ task_free(Task *task)
 		http_request_free(task->request);
 	rsp_conversation_free(&task->conversation);
 	if (task->op.memo)
-		json_decref(task->op.memo);
+		rsp_json_release(task->op.memo);
 	if (task->op.options)
-		json_decref(task->op.options);
+		rsp_json_release(task->op.options);
 	if (task->server)
 	{
 		esim_server_release_slots(task->server_slot, esim_worker->slot, 1);

@@ -12,6 +12,8 @@
 
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
 #include "utils/uuid.h"
 
 /* ------------------------------------------------------------------------
@@ -171,6 +173,7 @@ typedef struct Task
 	bool		shown;			/* esim_operation says SENT */
 	bool		cancelled;		/* outcome CANCELLED rather than FAILED */
 	bool		refresh_after;	/* ends without knowing: list the eUICC */
+	bool		deferred;		/* its outcome is in esim_deferred */
 	int			requests;		/* in this turn */
 } Task;
 
@@ -183,6 +186,8 @@ typedef struct Worker
 	EsimShared *shared;
 	int			slot;
 	Oid			database;
+	Oid			extension;
+	Oid			role;
 	int			index;
 	HttpLoop   *http;
 	MemoryContext context;		/* of the worker's life */
@@ -191,11 +196,9 @@ typedef struct Worker
 	dlist_head	intents;
 	dlist_head	flying;
 	dlist_head	outcomes;
-	dlist_head	deferred;		/* outcomes in esim_deferred, to be applied */
 	int			nintents;
 	int			noutcomes;
-	int			ndeferred;
-	int			in_flight;		/* tasks in all lists but deferred */
+	int			in_flight;		/* tasks in all lists */
 	int			shard_tasks[ESIM_SHARDS];
 	bool		held[ESIM_SHARDS];
 	bool		draining[ESIM_SHARDS];	/* no claims any more */
@@ -222,6 +225,7 @@ extern void claim_due(void);
 extern void claim_new(void);
 extern int	claim_ready(int limit);
 extern void claim_expired(void);
+extern void claim_deferred(void);
 extern TimestampTz claim_next_due(void);
 extern bool claim_anything_left(void);
 
@@ -237,14 +241,18 @@ extern void complete_mark_handling(Task *task, bool handling);
 extern void report_apply(Task *task);
 
 /* shard.c */
-extern void shard_balance(void);	/* takes and gives shards; own transactions */
-extern void shard_lock_release_all(void);
+extern bool shard_lock(int shard);	/* false: another worker holds it */
+extern void shard_unlock(int shard);
+extern int	shard_wanted(void); /* how many this worker should hold */
 
 /* reclaim.c; within a transaction with SPI connected */
 extern void reclaim_shard(int shard);
-extern void reclaim_deferred(int shard);
-extern void reclaim_release(void);	/* at an orderly end: what was in flight */
+extern bool reclaim_paused(void);	/* is the whole database paused? */
+
+/* deferred.c */
 extern char *deferred_to_json(Task *task);
+extern bool deferred_from_json(Task *task, const char *text);
+extern void complete_defer(Task *task);
 
 /* array building for set-based statements */
 typedef struct Column

@@ -134,7 +134,6 @@ typedef enum DeviceFault
 
 typedef enum Stage
 {
-	STAGE_HEADERS,
 	STAGE_BODY,
 	STAGE_DELAYED,				/* waits before the effect */
 	STAGE_ANSWER,				/* the answer is made, may wait for its latency */

@@ -201,7 +201,8 @@ SET ROLE regress_esim_admin;
 ALTER SERVER so_c OPTIONS (SET timeout '30 s');
 RESET ROLE;
 
-SELECT srvname, unnest(srvoptions) AS option FROM pg_foreign_server WHERE srvname LIKE 'so\_%' ORDER BY srvname;
+SELECT srvname, option FROM pg_foreign_server, unnest(srvoptions) WITH ORDINALITY u (option, n)
+WHERE srvname LIKE 'so\_%' ORDER BY srvname, n;
 
 SET client_min_messages = warning;
 DROP SERVER so_a, so_all, so_es2plus, so_eim, so_twilio, so_c CASCADE;

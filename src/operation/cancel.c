@@ -1,0 +1,291 @@
+/*-------------------------------------------------------------------------
+ *
+ * cancel.c
+ *	  esim_cancel: take back an operation.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "esim.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/resowner.h"
+
+#include "operation/operation.h"
+
+static EsimStatement find_operation = {
+	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq"
+	" FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id WHERE o.id = $1",
+	1, {"uuid"}
+};
+static EsimStatement lock_euicc_lane = {
+	"SELECT 1 FROM @esim_device WHERE lane = $1 AND eid = $2 FOR NO KEY UPDATE",
+	2, {"int8", "@eid"}
+};
+static EsimStatement insert_profile_lane = {
+	"INSERT INTO @esim_profile_lane (lane) VALUES ($1) ON CONFLICT DO NOTHING",
+	1, {"int8"}
+};
+static EsimStatement lock_profile_lane = {
+	"SELECT 1 FROM @esim_profile_lane WHERE lane = $1 FOR UPDATE",
+	1, {"int8"}
+};
+
+/*
+ * The operation and those behind it in its lane, in order.  Nothing
+ * outstanding: no request that acts was ever sent, or the last one was refused
+ * before anything happened.
+ */
+static EsimStatement lock_pending = {
+	"SELECT q.operation, q.seq, q.state,"
+	" NOT q.unresolved AND q.rsp_operation_id IS NULL AND (q.acting = 0 OR q.step = 0)"
+	" FROM @esim_pending q WHERE q.lane = $1 AND q.seq >= $2 ORDER BY q.seq FOR UPDATE",
+	2, {"int8", "int8"}
+};
+static EsimStatement read_dependencies = {
+	"SELECT o.id, d FROM @esim_operation o, unnest(o.depends_on) d WHERE o.id = ANY ($1) ORDER BY o.seq",
+	1, {"uuid[]"}
+};
+static EsimStatement delete_pending = {
+	"DELETE FROM @esim_pending WHERE operation = ANY ($1)",
+	1, {"uuid[]"}
+};
+static EsimStatement complete_cancelled = {
+	"UPDATE @esim_operation SET status = 'COMPLETED', result = 'CANCELLED', phase = 'DONE',"
+	" phase_reason = NULL, next_at = NULL, completed_at = clock_timestamp(),"
+	" error_code = CASE WHEN id = $2 THEN 'CANCELLED' ELSE 'DEPENDENCY_FAILED' END,"
+	" error_message = CASE WHEN id = $2 THEN 'cancelled'"
+	" ELSE 'an operation that it depends on was cancelled' END"
+	" WHERE id = ANY ($1) AND status = 'ACCEPTED'",
+	2, {"uuid[]", "uuid"}
+};
+
+/* a credential of a sink is still needed: the end is announced */
+static EsimStatement forget_secrets = {
+	"DELETE FROM @esim_operation_secret WHERE operation = ANY ($1) AND sink_credential IS NULL",
+	1, {"uuid[]"}
+};
+
+/* the worker looks at the lane's new head again */
+static EsimStatement wake_lane = {
+	"UPDATE @esim_pending SET state = 'N' WHERE state = 'B'"
+	" AND seq = (SELECT min(q.seq) FROM @esim_pending q WHERE q.lane = $1)",
+	1, {"int8"}
+};
+static EsimStatement request_cancel = {
+	"INSERT INTO @esim_cancel_request (operation, requested_by)"
+	" SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM @esim_cancel_request WHERE operation = $1)",
+	2, {"uuid", "regrole"}
+};
+
+/*
+ * Only an eIM lets an order be taken back that it has got: CAMARA has no such
+ * call, ES2+ and Super SIM have none for what is on its way to the device.
+ */
+static bool
+can_cancel_at_rsp(const char *server_name)
+{
+	char	   *reason;
+	EsimServer *server = esim_server_get(server_name, InvalidOid, false, &reason);
+	bool		can;
+
+	if (server == NULL)
+		return false;
+	can = server->rsp.protocol == RSP_PROTOCOL_EIM && rsp_driver(RSP_PROTOCOL_EIM) != NULL;
+	esim_server_release(server);
+	return can;
+}
+
+static ArrayType *
+uuid_array(pg_uuid_t *ids, int n)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		values[i] = UUIDPGetDatum(&ids[i]);
+	return construct_array(values, n, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+static bool
+contains(const pg_uuid_t *ids, int n, const pg_uuid_t *id)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (memcmp(&ids[i], id, sizeof(pg_uuid_t)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Cancel the operation whose queue row is seq in lane, with all behind it that
+ * need its success.  false: it was sent; the row may stay locked, the caller
+ * rolls back.  Dependents in other lanes are ended by the worker when it looks
+ * at what they wait for.
+ */
+static bool
+cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
+{
+	Datum		values[2];
+	EsimRow		row;
+	pg_uuid_t  *behind;
+	pg_uuid_t  *cancelled;
+	int			nbehind = 0;
+	int			ncancelled = 0;
+	ArrayType  *array;
+
+	values[0] = Int64GetDatum(lane);
+	values[1] = Int64GetDatum(seq);
+	esim_execute_latest(&lock_pending, values, NULL, 0);
+	*gone = true;
+	behind = palloc(sizeof(pg_uuid_t) * Max(SPI_processed, 1));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		esim_row(&row, SPI_tuptable, i);
+		if (memcmp(DatumGetUUIDP(row.value[0]), id, sizeof(pg_uuid_t)) == 0)
+		{
+			*gone = false;
+			if (DatumGetChar(row.value[2]) == 'C' || !DatumGetBool(row.value[3]))
+				return false;
+		}
+		else
+			behind[nbehind++] = *DatumGetUUIDP(row.value[0]);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	if (*gone)
+		return false;
+
+	/* in order, so that what depends on a dependent is found in one pass */
+	cancelled = palloc(sizeof(pg_uuid_t) * (nbehind + 1));
+	cancelled[ncancelled++] = *id;
+	if (nbehind > 0)
+	{
+		values[0] = PointerGetDatum(uuid_array(behind, nbehind));
+		esim_execute_latest(&read_dependencies, values, NULL, 0);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			esim_row(&row, SPI_tuptable, i);
+			if (contains(cancelled, ncancelled, DatumGetUUIDP(row.value[1])) &&
+				!contains(cancelled, ncancelled, DatumGetUUIDP(row.value[0])))
+				cancelled[ncancelled++] = *DatumGetUUIDP(row.value[0]);
+		}
+		SPI_freetuptable(SPI_tuptable);
+	}
+
+	array = uuid_array(cancelled, ncancelled);
+	values[0] = PointerGetDatum(array);
+	values[1] = UUIDPGetDatum(id);
+	esim_execute_latest(&delete_pending, values, NULL, 0);
+	esim_execute_latest(&complete_cancelled, values, NULL, 0);
+	esim_execute_latest(&forget_secrets, values, NULL, 0);
+	values[0] = Int64GetDatum(lane);
+	esim_execute_latest(&wake_lane, values, NULL, 0);
+	return true;
+}
+
+PG_FUNCTION_INFO_V1(esim_cancel);
+Datum
+esim_cancel(PG_FUNCTION_ARGS)
+{
+	Oid			caller = GetUserId();
+	EsimRights	rights;
+	EsimRow		row;
+	Datum		values[2];
+	pg_uuid_t  *id;
+	char	   *server;
+	int64		lane;
+	int64		seq;
+	bool		cancelled;
+	bool		gone;
+	MemoryContext context;
+	ResourceOwner resource_owner;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_ESIM_UNPROCESSABLE),
+				 errmsg("cannot cancel without an operation"),
+				 esim_errdetail("MISSING_IDENTIFIER", "The identifier is NULL."),
+				 errhint("Give the identifier that esim_download() and its like return.")));
+	id = PG_GETARG_UUID_P(0);
+
+	esim_look_after_worker();
+	SPI_connect();
+	esim_enter_owner(&rights);
+
+	values[0] = UUIDPGetDatum(id);
+	esim_execute_latest(&find_operation, values, NULL, 1);
+	if (SPI_processed == 1)
+		esim_row(&row, SPI_tuptable, 0);
+	if (SPI_processed == 0 ||
+		!esim_may_act_for(caller, DatumGetObjectId(row.value[0]),
+						  NameStr(*DatumGetName(row.value[1]))))
+		ereport(ERROR,
+				(errcode(ERRCODE_ESIM_NOT_FOUND),
+				 errmsg("operation \"%s\" is not known", esim_mask_uuid(id)),
+				 esim_errdetail("NOT_FOUND", "There is no operation of yours with this identifier."),
+				 errhint("Operations are removed some time after they have completed; see esim.retention.")));
+	if (DatumGetBool(row.value[2]) || row.null[5])
+	{
+		esim_leave_owner(&rights);
+		SPI_finish();
+		PG_RETURN_BOOL(false);
+	}
+	server = TextDatumGetCString(row.value[4]);
+	lane = DatumGetInt64(row.value[5]);
+	seq = DatumGetInt64(row.value[6]);
+
+	/* the lane's lock: who queues behind it sees the outcome */
+	values[0] = Int64GetDatum(lane);
+	if (lane & 1)
+	{
+		if (row.null[3])
+			elog(ERROR, "operation in the lane of an eUICC has no EID");
+		values[1] = row.value[3];
+		esim_execute_latest(&lock_euicc_lane, values, NULL, 0);
+	}
+	else
+	{
+		esim_execute_latest(&insert_profile_lane, values, NULL, 0);
+		esim_execute_latest(&lock_profile_lane, values, NULL, 0);
+	}
+	SPI_freetuptable(SPI_tuptable);
+
+	/*
+	 * A queue row that turns out to be claimed must not stay locked until our
+	 * transaction ends: the worker would have to put its outcome aside.
+	 */
+	context = CurrentMemoryContext;
+	resource_owner = CurrentResourceOwner;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	cancelled = cancel_queued(id, lane, seq, &gone);
+	if (cancelled)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = resource_owner;
+
+	if (!cancelled && !gone)
+	{
+		if (!can_cancel_at_rsp(server))
+			ereport(ERROR,
+					(errcode(ERRCODE_ESIM_CONFLICT),
+					 errmsg("operation \"%s\" cannot be cancelled any more", esim_mask_uuid(id)),
+					 esim_errdetail("INCOMPATIBLE_STATE", "It was sent, and server \"%s\" has no way to take it back.",
+									server),
+					 errhint("Wait for its end; esim_disable() or esim_delete() may undo it then.")));
+		values[0] = UUIDPGetDatum(id);
+		values[1] = ObjectIdGetDatum(caller);
+		esim_execute_latest(&request_cancel, values, NULL, 0);
+		cancelled = true;
+	}
+	if (cancelled)
+		esim_wake_at_commit();
+	esim_leave_owner(&rights);
+	SPI_finish();
+	PG_RETURN_BOOL(cancelled);
+}

@@ -1,0 +1,358 @@
+/*-------------------------------------------------------------------------
+ *
+ * report.c
+ *	  Records what the RSP says about the profiles of an eUICC, also where it
+ *	  contradicts what esim knew: the rows become as reported, what cannot be
+ *	  explained is kept in esim_drift.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker/worker.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* a profile as its row has it */
+typedef struct Known
+{
+	pg_uuid_t	id;
+	char		iccid[21];
+	char		eid[33];
+	RspState	state;
+	bool		is_fallback;
+	bool		drift;
+	bool		reported;
+	bool		changed;
+} Known;
+
+/* Live rows of the owner: those on the eUICC, and those that are reported. */
+static Known *
+load_known(Task *task, const char *eid, int *count)
+{
+	static EsimStatement known = {
+		"SELECT f.id, f.iccid::text, f.eid::text, f.state::text, f.is_fallback, f.drift FROM @esim_profile f"
+		" WHERE f.owner = $1 AND f.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')"
+		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid = $2::@eid(unchecked)"
+		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid = u.iccid::@iccid(unchecked))"
+		" ORDER BY f.id",
+		3, {"oid", "text", "text[]"}
+	};
+	RspConversation *c = &task->conversation;
+	Column		iccids;
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+	Known	   *rows;
+	uint64		n;
+
+	column_init(&iccids, c->nreports);
+	for (int i = 0; i < c->nreports; i++)
+		column_add_text(&iccids, c->reports[i].iccid);
+	values[0] = ObjectIdGetDatum(task->owner);
+	if (eid == NULL)
+		nulls[1] = 'n';
+	else
+		values[1] = CStringGetTextDatum(eid);
+	values[2] = column_array(&iccids, TEXTOID);
+	esim_execute(&known, values, nulls, 0);
+	n = SPI_processed;
+	rows = palloc0(Max(n, 1) * sizeof(Known));
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		char	   *text;
+		bool		isnull;
+
+		memcpy(&rows[i].id, DatumGetUUIDP(SPI_getbinval(tuple, desc, 1, &isnull)), UUID_LEN);
+		if ((text = SPI_getvalue(tuple, desc, 2)) != NULL)
+			strlcpy(rows[i].iccid, text, sizeof(rows[i].iccid));
+		if ((text = SPI_getvalue(tuple, desc, 3)) != NULL)
+			strlcpy(rows[i].eid, text, sizeof(rows[i].eid));
+		if ((text = SPI_getvalue(tuple, desc, 4)) != NULL)
+			(void) rsp_state_from_name(text, &rows[i].state);
+		rows[i].is_fallback = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+		rows[i].drift = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+	}
+	*count = (int) n;
+	return rows;
+}
+
+static void
+add_drift(const char *eid, const pg_uuid_t *profile, const char *what, const char *ours, const char *reported)
+{
+	/* the same as an open one is no news */
+	static EsimStatement drift = {
+		"INSERT INTO @esim_drift (eid, profile, what, ours, reported)"
+		" SELECT $1::@eid(unchecked), $2, $3, $4, $5 WHERE NOT EXISTS (SELECT FROM @esim_drift d"
+		"  WHERE d.profile = $2 AND d.what = $3 AND d.reported IS NOT DISTINCT FROM $5 AND d.resolved_at IS NULL)",
+		5, {"text", "uuid", "text", "text", "text"}
+	};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+
+	if (eid)
+		values[0] = CStringGetTextDatum(eid);
+	else
+		nulls[0] = 'n';
+	values[1] = UUIDPGetDatum(profile);
+	values[2] = CStringGetTextDatum(what);
+	if (ours)
+		values[3] = CStringGetTextDatum(ours);
+	else
+		nulls[3] = 'n';
+	if (reported)
+		values[4] = CStringGetTextDatum(reported);
+	else
+		nulls[4] = 'n';
+	esim_execute(&drift, values, nulls, 0);
+}
+
+static void
+add_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
+		  const char *cause, const char *detail)
+{
+	static EsimStatement event = {
+		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, cause, operation, detail)"
+		" VALUES ($1, $2::@eid(unchecked), nullif($3, '')::@esim_profile_state, $4::@esim_profile_state, $5, $6, $7)",
+		7, {"uuid", "text", "text", "text", "text", "uuid", "text"}
+	};
+	Datum		values[7];
+	char		nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+
+	values[0] = UUIDPGetDatum(profile);
+	if (eid)
+		values[1] = CStringGetTextDatum(eid);
+	else
+		nulls[1] = 'n';
+	values[2] = CStringGetTextDatum(rsp_state_name(old_state));
+	values[3] = CStringGetTextDatum(rsp_state_name(new_state));
+	values[4] = CStringGetTextDatum(cause);
+	values[5] = UUIDPGetDatum(&task->id);
+	if (detail)
+		values[6] = CStringGetTextDatum(detail);
+	else
+		nulls[6] = 'n';
+	esim_execute(&event, values, nulls, 0);
+}
+
+/* fallback: -1 leaves it; drift: the rules of uniqueness do not cover it */
+static void
+set_profile(const pg_uuid_t *id, RspState state, const char *eid, int fallback, bool drift, const char *msisdn)
+{
+	static EsimStatement set = {
+		"UPDATE @esim_profile SET state = $2::@esim_profile_state, eid = coalesce($3::@eid(unchecked), eid),"
+		" is_fallback = CASE $4 WHEN -1 THEN is_fallback ELSE $4 = 1 END AND $2 IN ('INSTALLED', 'DISABLED', 'ENABLED'),"
+		" drift = $5, msisdn = coalesce($6, msisdn), state_at = now(), state_source = 'refresh', rsp_state = $2 WHERE id = $1",
+		6, {"uuid", "text", "text", "int2", "bool", "text"}
+	};
+	Datum		values[6];
+	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
+
+	values[0] = UUIDPGetDatum(id);
+	values[1] = CStringGetTextDatum(rsp_state_name(state));
+	if (eid && eid[0])
+		values[2] = CStringGetTextDatum(eid);
+	else
+		nulls[2] = 'n';
+	values[3] = Int16GetDatum(fallback);
+	values[4] = BoolGetDatum(drift);
+	if (msisdn && msisdn[0])
+		values[5] = CStringGetTextDatum(msisdn);
+	else
+		nulls[5] = 'n';
+	esim_execute(&set, values, nulls, 0);
+}
+
+/* A profile that esim did not know; it gets a row of the same owner. */
+static void
+add_profile(Task *task, const char *eid, const RspReport *report, bool fallback, bool drift, bool news)
+{
+	static EsimStatement add = {
+		"INSERT INTO @esim_profile (id, iccid, eid, owner, owner_name, state, is_fallback, server, msisdn, rsp_state, state_source, drift)"
+		" SELECT $1, $2::@iccid(unchecked), $3::@eid(unchecked), o.owner, o.owner_name, $4::@esim_profile_state, $5, o.server, $6, $4, 'refresh', $7"
+		" FROM @esim_operation o WHERE o.id = $8",
+		8, {"uuid", "text", "text", "text", "bool", "text", "bool", "uuid"}
+	};
+	Datum		values[8];
+	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	pg_uuid_t	id;
+
+	esim_uuid7(id.data);
+	values[0] = UUIDPGetDatum(&id);
+	values[1] = CStringGetTextDatum(report->iccid);
+	values[2] = CStringGetTextDatum(eid);
+	values[3] = CStringGetTextDatum(rsp_state_name(report->state));
+	values[4] = BoolGetDatum(fallback);
+	if (report->msisdn[0])
+		values[5] = CStringGetTextDatum(report->msisdn);
+	else
+		nulls[5] = 'n';
+	values[6] = BoolGetDatum(drift);
+	values[7] = UUIDPGetDatum(&task->id);
+	esim_execute(&add, values, nulls, 0);
+	add_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
+	if (news)
+		add_drift(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
+	if (drift)
+		add_drift(eid, &id, report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
+				  NULL, rsp_state_name(report->state));
+}
+
+/* true: the eUICC was listed before, so what is new since then is news */
+static bool
+listed_before(const char *eid)
+{
+	static EsimStatement listed = {
+		"SELECT 1 FROM @esim_device_state WHERE eid = $1::@eid(unchecked) AND refreshed_at IS NOT NULL", 1, {"text"}
+	};
+	Datum		value = CStringGetTextDatum(eid);
+
+	esim_execute(&listed, &value, NULL, 1);
+	return SPI_processed > 0;
+}
+
+static void
+note_refreshed(const char *eid)
+{
+	static EsimStatement refreshed = {
+		"INSERT INTO @esim_device_state AS s (eid, refreshed_at) VALUES ($1::@eid(unchecked), now())"
+		" ON CONFLICT (eid) DO UPDATE SET refreshed_at = EXCLUDED.refreshed_at", 1, {"text"}
+	};
+	Datum		value = CStringGetTextDatum(eid);
+
+	esim_execute(&refreshed, &value, NULL, 0);
+}
+
+static void
+resolve_drift(Datum profile)
+{
+	static EsimStatement resolve = {
+		"UPDATE @esim_drift SET resolved_at = now() WHERE profile = $1 AND resolved_at IS NULL", 1, {"uuid"}
+	};
+
+	esim_execute(&resolve, &profile, NULL, 0);
+}
+
+static bool
+on_euicc(RspState state)
+{
+	return state == RSP_STATE_INSTALLED || state == RSP_STATE_DISABLED || state == RSP_STATE_ENABLED;
+}
+
+/*
+ * Applies the reports that the task has gathered.  Its own effects are in the
+ * rows already, so what still differs is somebody else's doing.
+ */
+void
+report_apply(Task *task)
+{
+	RspConversation *c = &task->conversation;
+	const char *eid = task->op.eid;
+	Known	   *rows;
+	int			nrows;
+	int			nenabled = 0;
+	int			nfallback = 0;
+	bool		news;
+	bool		fallback_took_over = false;
+
+	if (eid == NULL && c->nreports > 0 && c->reports[0].eid[0])
+		eid = c->reports[0].eid;
+	if (eid == NULL)
+		return;
+	rows = load_known(task, eid, &nrows);
+	news = listed_before(eid);
+
+	/* a fallback profile that is enabled now, while ours says another one */
+	for (int i = 0; i < c->nreports; i++)
+		for (int k = 0; k < nrows; k++)
+			if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0 && rows[k].is_fallback &&
+				rows[k].state == RSP_STATE_DISABLED && c->reports[i].state == RSP_STATE_ENABLED)
+				fallback_took_over = true;
+
+	/* two passes: what is no longer enabled or fallback makes room first */
+	for (int pass = 0; pass < 2; pass++)
+	{
+		for (int i = 0; i < c->nreports; i++)
+		{
+			RspReport  *report = &c->reports[i];
+			Known	   *row = NULL;
+			bool		fallback;
+			bool		doubled;
+			bool		agrees;
+
+			CHECK_FOR_INTERRUPTS();
+			for (int k = 0; k < nrows; k++)
+				if (strcmp(rows[k].iccid, report->iccid) == 0)
+					row = &rows[k];
+			if (report->state == RSP_STATE_NONE)
+				continue;
+			if ((report->state == RSP_STATE_ENABLED || report->is_fallback == 1) != (pass == 1))
+				continue;
+
+			fallback = report->is_fallback == 1 || (report->is_fallback < 0 && row && row->is_fallback);
+			doubled = (report->state == RSP_STATE_ENABLED && nenabled++ > 0) ||
+				(fallback && nfallback++ > 0);
+
+			if (row == NULL)
+			{
+				add_profile(task, eid, report, fallback, doubled, news);
+				continue;
+			}
+			row->reported = true;
+			agrees = row->state == report->state && row->is_fallback == fallback &&
+				strcmp(row->eid, eid) == 0;
+
+			/* installed, enabled or not unknown: says less than we know */
+			if (report->state == RSP_STATE_INSTALLED && on_euicc(row->state))
+				agrees = true;
+			if (agrees && !doubled)
+			{
+				resolve_drift(UUIDPGetDatum(&row->id));
+				if (row->drift)
+					set_profile(&row->id, row->state, eid, fallback, false, report->msisdn);
+				continue;
+			}
+			set_profile(&row->id, report->state, eid, fallback, doubled, report->msisdn);
+			if (row->state != report->state)
+			{
+				const char *cause = "UNKNOWN";
+
+				if (row->eid[0] && strcmp(row->eid, eid) != 0)
+					cause = "DEVICE_CHANGE";
+				else if (fallback_took_over)
+					cause = "FALLBACK";
+				add_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
+				if (!fallback_took_over && on_euicc(row->state))
+					add_drift(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
+			}
+			if (row->is_fallback != fallback)
+				add_drift(eid, &row->id, "fallback", row->is_fallback ? "true" : "false", fallback ? "true" : "false");
+			if (on_euicc(row->state) && row->eid[0] && strcmp(row->eid, eid) != 0)
+				add_drift(eid, &row->id, "on another eUICC", esim_mask(row->eid), esim_mask(eid));
+			if (doubled)
+				add_drift(eid, &row->id,
+						  report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
+						  rsp_state_name(row->state), rsp_state_name(report->state));
+		}
+
+		/* absent from a whole list: it is not on the eUICC any more */
+		for (int k = 0; pass == 0 && c->reports_whole && k < nrows; k++)
+		{
+			bool		listed = false;
+
+			for (int i = 0; i < c->nreports; i++)
+				if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0)
+					listed = true;
+			if (listed || !on_euicc(rows[k].state) || strcmp(rows[k].eid, eid) != 0)
+				continue;
+			set_profile(&rows[k].id, RSP_STATE_DELETED, NULL, 0, false, NULL);
+			add_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
+					  "no longer on the eUICC");
+			add_drift(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
+		}
+	}
+	if (c->reports_whole)
+		note_refreshed(eid);
+}

@@ -1,0 +1,51 @@
+# test/t/005_standby.pl
+# A standby that is promoted in mid-run goes on with what had reached it, and asks before it sends.
+use strict;
+use warnings;
+
+use Test::More;
+use EsimTest;
+
+my $db = 'postgres';
+my $simulator = start_simulator();
+my $primary = new_node('primary', preload => 1, init => { allows_streaming => 1 },
+	settings => ['shared_buffers = 16MB']);
+
+create_database($primary, $db);
+create_server($primary, $db, $simulator, 'main', max_in_flight => 50);
+$primary->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'base', has_streaming => 1);
+$standby->start;
+
+$simulator->config('main', latency_ms => 15);
+fleet($primary, $db, 1000);
+$primary->safe_psql($db, q(
+	SELECT count(esim_download(d.eid, p.iccid)) FROM esim_device d JOIN esim_profile p
+		ON substr(p.iccid::text, 3, 16)::numeric = substr(d.eid::text, 11, 20)::numeric;
+	SELECT count(esim_enable(iccid)) FROM esim_profile;
+));
+is(value($standby, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'esim%')), '0',
+	'nothing of ours runs on a standby');
+ok(wait_until($standby, $db, q(SELECT count(*) > 500 FROM esim_operation WHERE status = 'COMPLETED'), 't'),
+	'the standby follows');
+
+# a plain read of ours does not start anything there
+my ($status, $out, $err) = $standby->psql($db, 'SELECT ok FROM esim_health()');
+is($status, 0, 'esim_health() works on a standby') or diag($err);
+
+$primary->stop('immediate');
+$standby->promote;
+ok(wait_until($standby, $db, 'SELECT pg_is_in_recovery()', 'f'), 'promoted');
+my $reached = value($standby, $db, 'SELECT count(*) FROM esim_operation');
+is($reached, '2000', 'all operations had reached it');
+ok(wait_completed($standby, $db, 90), 'all complete on the new primary, by themselves');
+is(value($standby, $db, q(SELECT string_agg(kind || ' ' || result || ' ' || n, ', ' ORDER BY kind, result)
+		FROM (SELECT kind, result, count(*) AS n FROM esim_operation GROUP BY 1, 2) o)),
+	'download SUCCESS 1000, enable SUCCESS 1000', 'all succeed');
+is(value($standby, $db, q(SELECT count(*) FROM esim_profile WHERE state = 'ENABLED')), '1000', 'all profiles are ENABLED');
+ledger_is_exact($simulator, 'ledger', downloaded => 1000, enabled => 1000);
+$standby->safe_psql($db, 'SELECT count(esim_disable(iccid)) FROM esim_profile');
+ok(wait_completed($standby, $db), 'it takes new operations');
+$standby->stop;
+done_testing();
