@@ -15,7 +15,7 @@ DATA = $(wildcard sql/esim--*--*.sql)
 
 PKGS = libcurl jansson libcrypto
 PG_CPPFLAGS = -Isrc -DESIM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags $(PKGS))
-SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lpthread
+SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lpthread -Wl,-Bsymbolic
 PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers $(if $(WERROR),-Werror)
 
@@ -29,7 +29,7 @@ include $(PGXS)
 $(OBJS): $(wildcard src/*.h src/*/*.h) esim.control
 
 sql/esim--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/%.sql) esim.control Makefile
-	{ echo '\echo Use "CREATE EXTENSION esim" to load this file. \quit'; \
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION esim" to load this file. \quit'; \
 	  for part in $(SQL_PARTS); do echo; cat sql/$$part.sql || exit 1; done; } > $@
 
 simulator:

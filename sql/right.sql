@@ -53,22 +53,28 @@ BEGIN
 		FROM pg_depend d
 		JOIN pg_extension e ON e.oid = d.refobjid
 		WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'esim' AND d.deptype = 'e'
+	), rights AS (
+		SELECT s.number, 'FUNCTION' AS kind, p.oid AS object, p.oid::regprocedure::text AS identity, 'EXECUTE' AS privilege,
+			NULL::name[] AS columns, f.name IN ('cancel', 'retry', 'camara', 'capabilities') AS shared
+		FROM scope s
+		CROSS JOIN LATERAL unnest(string_to_array(s.functions, ' ')) AS f (name)
+		JOIN pg_proc p ON p.proname IN ('esim_' || f.name, 'esim_' || f.name || '_many')
+		JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+		UNION ALL
+		SELECT s.number, 'TABLE', c.oid, c.oid::regclass::text, w.words[1], nullif(w.words[3:]::name[], '{}'), false
+		FROM scope s
+		CROSS JOIN LATERAL unnest(string_to_array(s.relations, '; ')) AS r (text)
+		CROSS JOIN LATERAL string_to_array(r.text, ' ') AS w (words)
+		JOIN pg_class c ON c.relname = 'esim_' || w.words[2]
+		JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
 	)
-	SELECT s.number, s.scope, 'FUNCTION', p.oid, p.oid::regprocedure::text, 'EXECUTE', NULL::name[]
+	SELECT s.number, s.scope, r.kind, r.object, r.identity, r.privilege, r.columns
 	FROM scope s
-	CROSS JOIN LATERAL unnest(string_to_array(s.functions, ' ')) AS f (name)
-	JOIN pg_proc p ON p.proname IN ('esim_' || f.name, 'esim_' || f.name || '_many')
-	JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
-	UNION ALL
-	SELECT s.number, s.scope, 'TABLE', c.oid, c.oid::regclass::text, w.words[1], nullif(w.words[3:]::name[], '{}')
-	FROM scope s
-	CROSS JOIN LATERAL unnest(string_to_array(s.relations, '; ')) AS r (text)
-	CROSS JOIN LATERAL string_to_array(r.text, ' ') AS w (words)
-	JOIN pg_class c ON c.relname = 'esim_' || w.words[2]
-	JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid;
+	LEFT JOIN rights r ON r.number = s.number
+		AND EXISTS (SELECT FROM rights o WHERE o.number = s.number AND NOT o.shared);
 END
 $$;
-COMMENT ON FUNCTION esim_scope_rights() IS 'Internal: the rights that each scope consists of.';
+COMMENT ON FUNCTION esim_scope_rights() IS 'Internal: the rights that each scope consists of; one row without object for a scope of which this release has nothing.';
 
 CREATE FUNCTION esim_check_scopes(grantee regrole, scopes text[]) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
@@ -107,6 +113,7 @@ BEGIN
 		SELECT r.number, r.scope, r.object, r.privilege, coalesce(c.name, '') AS col
 		FROM @extschema@.esim_scope_rights() r
 		LEFT JOIN LATERAL unnest(r.columns) AS c (name) ON true
+		WHERE r.object IS NOT NULL
 	), held AS MATERIALIZED (
 		SELECT a.grantee, p.oid AS object, a.privilege_type AS privilege, '' AS col
 		FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a
@@ -140,6 +147,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	statement text;
+	absent text;
 BEGIN
 	PERFORM @extschema@.esim_check_scopes(esim_grant.grantee, esim_grant.scopes);
 	FOR statement IN
@@ -147,11 +155,20 @@ BEGIN
 			'(' || (SELECT string_agg(quote_ident(c.name), ', ') FROM unnest(r.columns) AS c (name)) || ')',
 			r.kind, r.identity, pg_get_userbyid(esim_grant.grantee))
 		FROM @extschema@.esim_scope_rights() r
-		WHERE r.scope = ANY (esim_grant.scopes)
+		WHERE r.scope = ANY (esim_grant.scopes) AND r.object IS NOT NULL
 		UNION ALL
 		SELECT format('GRANT USAGE ON SCHEMA @extschema@ TO %I', pg_get_userbyid(esim_grant.grantee))
 	LOOP
 		EXECUTE statement;
+	END LOOP;
+	FOR absent IN
+		SELECT r.scope FROM @extschema@.esim_scope_rights() r
+		WHERE r.scope = ANY (esim_grant.scopes) AND r.object IS NULL
+		ORDER BY r.number
+	LOOP
+		RAISE WARNING 'scope "%" is empty in this release', absent
+		USING DETAIL = 'Nothing was granted for it.',
+			HINT = 'Grant it again when a release has its functions.';
 	END LOOP;
 END
 $$;
@@ -174,7 +191,7 @@ BEGIN
 			'(' || (SELECT string_agg(quote_ident(c.name), ', ') FROM unnest(r.columns) AS c (name)) || ')',
 			r.kind, r.identity, pg_get_userbyid(esim_revoke.grantee))
 		FROM @extschema@.esim_scope_rights() r
-		WHERE r.scope = ANY (esim_revoke.scopes)
+		WHERE r.scope = ANY (esim_revoke.scopes) AND r.object IS NOT NULL
 		UNION ALL
 		SELECT format('REVOKE USAGE ON SCHEMA @extschema@ FROM %I', pg_get_userbyid(esim_revoke.grantee))
 		WHERE kept IS NULL

@@ -23,9 +23,11 @@
 #include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -364,19 +366,47 @@ prepare_statement(EsimStatement *statement)
 			appendStringInfoChar(&sql, *p);
 	}
 
-	plan = SPI_prepare(sql.data, statement->nargs, types);
+	plan = SPI_prepare_cursor(sql.data, statement->nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare statement: %s", SPI_result_code_string(SPI_result));
 	if (SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not keep statement");
 	statement->plan = plan;
 	statement->generation = catalog_generation;
+	statement->planned = false;
 	pfree(sql.data);
 }
 
+/*
+ * A plan that was made while the queue was empty would scan it from end to
+ * end for ever after.  So while a statement is planned only index scans and
+ * nested loops are to be had.  Returns the GUC nest level to leave, or -1.
+ */
 static int
-check_result(int result)
+enter_planning(EsimStatement *statement)
 {
+	static const char *const settings[] = {
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"
+	};
+	int			level;
+
+	if (statement->planned && SPI_plan_is_valid(statement->plan))
+		return -1;
+	level = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static int
+leave_planning(EsimStatement *statement, int level, int result)
+{
+	if (level >= 0)
+	{
+		AtEOXact_GUC(false, level);
+		statement->planned = true;
+	}
 	if (result <= 0)
 		elog(ERROR, "statement failed: %s", SPI_result_code_string(result));
 	return result;
@@ -385,17 +415,23 @@ check_result(int result)
 int
 esim_execute(EsimStatement *statement, Datum *values, const char *nulls, long limit)
 {
+	int			level;
+
 	prepare_statement(statement);
-	return check_result(SPI_execute_plan(statement->plan, values, nulls, false, limit));
+	level = enter_planning(statement);
+	return leave_planning(statement, level,
+						  SPI_execute_plan(statement->plan, values, nulls, false, limit));
 }
 
 int
 esim_execute_latest(EsimStatement *statement, Datum *values, const char *nulls, long limit)
 {
 	Snapshot	snapshot;
+	int			level;
 	int			result;
 
 	prepare_statement(statement);
+	level = enter_planning(statement);
 
 	/* as RI triggers do: our own changes so far must be visible */
 	CommandCounterIncrement();
@@ -403,7 +439,7 @@ esim_execute_latest(EsimStatement *statement, Datum *values, const char *nulls, 
 	result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot, InvalidSnapshot,
 								  false, true, limit);
 	UnregisterSnapshot(snapshot);
-	return check_result(result);
+	return leave_planning(statement, level, result);
 }
 
 /* ------------------------------------------------------------------------

@@ -108,6 +108,9 @@ extern bool esim_may_act_for(Oid caller, Oid owner, const char *owner_name);
  *	static EsimStatement find = {"SELECT ... FROM @esim_device WHERE eid = $1", 1, {"@eid"}};
  *
  * Argument types are names: "@eid" for the extension's, else pg_catalog's.
+ * Operators on the extension's types are written OPERATOR(@=), since the
+ * search_path is the caller's.  Plans are generic and made for indexes:
+ * statistics of a queue are always those of another moment.
  */
 #define ESIM_MAX_ARGS 64
 typedef struct EsimStatement
@@ -117,6 +120,7 @@ typedef struct EsimStatement
 	const char *types[ESIM_MAX_ARGS];
 	SPIPlanPtr	plan;
 	uint64		generation;
+	bool		planned;
 } EsimStatement;
 
 /* Needs SPI_connect().  Returns SPI's result code (> 0), raises on failure. */

@@ -28,6 +28,7 @@
  *	lost	an earlier try of this act may have been carried out
  *	doubt	the operation resource is gone or says nothing of use
  *	disabled	the first half of a delete is done
+ *	seen	what a list has shown once, and must show again to be believed
  *	since	when a lost request was noticed whose time of sending is not known
  *	refused	how the act was refused, while it is looked up whether its aim
  *			is reached nevertheless
@@ -818,6 +819,7 @@ forget_act(RspOperation *op)
 	memo_clear(op, "doubt");
 	memo_clear(op, "refused");
 	memo_clear(op, "since");
+	memo_clear(op, "seen");
 }
 
 /*
@@ -1833,6 +1835,28 @@ seen(RspConversation *c, const CamaraList *list)
 }
 
 /*
+ * One mangled ICCID in a list makes a profile vanish and a new one appear.
+ * Where that alone would decide, two lists in a row must say so.
+ */
+static bool
+seen_again(RspOperation *op, const CamaraList *list)
+{
+	const char *before = memo_text(op, "seen");
+	const char *now;
+	bool		again;
+
+	if (act_of(op) == RSP_DELETE)
+		now = "gone";
+	else if (act_of(op) == RSP_DOWNLOAD && op->iccid == NULL)
+		now = list->fresh_iccid;
+	else
+		return true;
+	again = before != NULL && strcmp(before, now) == 0;
+	memo_set_text(op, "seen", now);
+	return again;
+}
+
+/*
  * When the acting request was sent.  It should be known; else it counts from
  * when that was noticed.
  */
@@ -1874,6 +1898,7 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	bool		never_sent = !op->unresolved && op->first_sent_ms == 0;
 	int64_t		settled = 0;
 	int64_t		until = 0;
+	bool		again;
 
 	/* settled: it is no longer under way; until: an effect may still come */
 	if (!never_sent)
@@ -1915,12 +1940,13 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	switch (sight(c, list))
 	{
 		case SIGHT_YES:
+			again = seen_again(op, list);
 			if (act_of(op) == RSP_DELETE && op->now_ms < settled)
-			{
 				wait_unknown(c, settled, "the answer was lost; the profile seems to be gone");
-				return;
-			}
-			seen(c, list);
+			else if (!again)
+				look(c, STEP_LOST);
+			else
+				seen(c, list);
 			return;
 		case SIGHT_TWO:
 			fail(c, "OUTCOME_UNKNOWN",
@@ -1953,6 +1979,7 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 			break;
 	}
 
+	memo_clear(op, "seen");
 	if (never_sent)
 	{
 		op->ask_first = false;
@@ -2049,7 +2076,8 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 
 /*
  * The download is done; which profile did it bring?  The one that the server
- * named if it is listed, else the one that is new, else the one asked for.
+ * named, when it is listed; if it named none, or none that is ever listed, the
+ * one that is new, or the one asked for.
  */
 static void
 take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
@@ -2057,18 +2085,20 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 	RspOperation *op = c->op;
 	const char *told = memo_text(op, "told");
 	const char *iccid = NULL;
+	bool		named = valid_iccid(told);
+	bool		patient = op->failures < PATIENCE &&
+		(list->result == LIST_READ || list->result == LIST_UNREADABLE);
 
 	if (list->result == LIST_READ)
 	{
-		if (told != NULL && array_has(list->iccids, told))
+		if (named && array_has(list->iccids, told))
 			iccid = told;
-		else if (list->fresh == 1)
-			iccid = list->fresh_iccid;
-		else if (list->found)
-			iccid = op->iccid;
+		else if (!named || !patient)
+			iccid = list->fresh == 1 ? list->fresh_iccid : list->found ? op->iccid : NULL;
+		if (list->fresh > 1 && !named)
+			patient = false;
 	}
-	if (iccid == NULL && op->failures < PATIENCE &&
-		(list->result == LIST_UNREADABLE || list->result == LIST_READ))
+	if (iccid == NULL && patient)
 	{
 		later(c, answer, false, "", "the downloaded profile is not listed yet");
 		return;
@@ -2128,13 +2158,9 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 		case STEP_DELETE_WHICH:
 			if (list.result == LIST_UNREADABLE && op->failures < PATIENCE)
 				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
-			else if (list.result == LIST_READ && list.whole && !list.found)
-			{
-				rsp_note(c, "listed", "it is so already");
-				finish(c);
-			}
 			else
 			{
+				/* if it is not listed the delete says so too, or the list was wrong */
 				op->failures = 0;
 				choose_delete(c, &list);
 			}

@@ -140,7 +140,7 @@ enum
 	" o.profile_type, o.smds_address, o.final_status, o.subscription_status::text, o.fleet, nullif(o.options, '{}')::text, o.profile," \
 	" CASE WHEN o.kind IN ('download', 'reserve') THEN (SELECT s.confirmation_code FROM @esim_operation_secret s WHERE s.operation = o.id) END," \
 	" f.state::text, f.is_fallback, f.port, f.rsp_id, f.iccid::text," \
-	" EXISTS (SELECT FROM @esim_device d WHERE d.eid = o.eid AND d.retired_at IS NOT NULL), o.phase::text," \
+	" EXISTS (SELECT FROM @esim_device d WHERE d.eid OPERATOR(@=) o.eid AND d.retired_at IS NOT NULL), o.phase::text," \
 	" CASE WHEN o.depends_on IS NOT NULL THEN (SELECT x.id::text FROM @esim_operation x WHERE x.id = ANY (o.depends_on)" \
 	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END"
 

@@ -262,14 +262,14 @@ write_effects(dlist_head *tasks, TimestampTz now)
 	static EsimStatement demote = {
 		"UPDATE @esim_profile p SET state = 'DISABLED', state_at = $4, state_source = 'operation'"
 		" FROM unnest($1, $2, $3) u(profile, eid, port)"
-		" WHERE p.eid = u.eid::@eid(unchecked) AND p.port = u.port AND p.state = 'ENABLED' AND p.id <> u.profile"
+		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.port = u.port AND p.state = 'ENABLED' AND p.id <> u.profile"
 		" RETURNING p.id, u.profile",
 		4, {"uuid[]", "text[]", "int2[]", "timestamptz"}
 	};
 	static EsimStatement unmark = {
 		"UPDATE @esim_profile p SET is_fallback = false"
 		" FROM unnest($1, $2) u(profile, eid)"
-		" WHERE p.eid = u.eid::@eid(unchecked) AND p.is_fallback AND p.id IS DISTINCT FROM u.profile",
+		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.is_fallback AND p.id IS DISTINCT FROM u.profile",
 		2, {"uuid[]", "text[]"}
 	};
 	static EsimStatement change = {

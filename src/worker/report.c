@@ -34,8 +34,8 @@ load_known(Task *task, const char *eid, int *count)
 	static EsimStatement known = {
 		"SELECT f.id, f.iccid::text, f.eid::text, f.state::text, f.is_fallback, f.drift FROM @esim_profile f"
 		" WHERE f.owner = $1 AND f.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')"
-		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid = $2::@eid(unchecked)"
-		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid = u.iccid::@iccid(unchecked))"
+		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid OPERATOR(@=) $2::@eid(unchecked)"
+		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid OPERATOR(@=) u.iccid::@iccid(unchecked))"
 		" ORDER BY f.id",
 		3, {"oid", "text", "text[]"}
 	};
@@ -205,7 +205,7 @@ static bool
 listed_before(const char *eid)
 {
 	static EsimStatement listed = {
-		"SELECT 1 FROM @esim_device_state WHERE eid = $1::@eid(unchecked) AND refreshed_at IS NOT NULL", 1, {"text"}
+		"SELECT 1 FROM @esim_device_state WHERE eid OPERATOR(@=) $1::@eid(unchecked) AND refreshed_at IS NOT NULL", 1, {"text"}
 	};
 	Datum		value = CStringGetTextDatum(eid);
 

@@ -4,8 +4,10 @@
  *	  Which shards of the queue a worker holds.
  *
  * A shard is held by a session-level lock on the extension object with the
- * shard's number as sub-object.  Users cannot take such a lock, DROP
- * EXTENSION takes it on the whole object only, and it goes with the process.
+ * shard's number as sub-object.  It is of the lock method of advisory locks,
+ * whose session locks outlive an aborted transaction (those of the standard
+ * method do not), and go with the process; but of the type of objects, which
+ * no function lets a user take.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +21,7 @@ shard_tag(LOCKTAG *tag, int shard)
 {
 	SET_LOCKTAG_OBJECT(*tag, esim_worker->database, ExtensionRelationId, esim_worker->extension,
 					   shard + 1);
+	tag->locktag_lockmethodid = USER_LOCKMETHOD;
 }
 
 bool

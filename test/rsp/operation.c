@@ -29,12 +29,6 @@ operation_get(uint32_t index)
 	return pool_get(&operations, index);
 }
 
-uint32_t
-operation_total(void)
-{
-	return operations.count;
-}
-
 /* A permutation of the 32-bit numbers, keyed by the seed: a Feistel network. */
 static uint32_t
 scramble(uint32_t value, bool back)
@@ -187,7 +181,8 @@ carry_out_download(uint32_t index)
 		fail(index, 422, "IDENTIFIER_MISMATCH", "The activation code is for another profile.");
 		return;
 	}
-	if (profile->state != PROFILE_ABSENT && !(here ? server->idempotent : server->redownload == REDOWNLOAD_ANY))
+	if (profile->state != PROFILE_ABSENT &&
+		!(here ? server->idempotent : server->redownload == REDOWNLOAD_ANY))
 	{
 		ledger_already_so();
 		fail(index, 409, here ? "ESIM_ALREADY_INSTALLED" : "ESIM_ALREADY_DOWNLOADED",
@@ -427,7 +422,6 @@ operation_accept(Request *request, Kind kind, int dialect, uint32_t euicc_index,
 	switch (request->device_fault)
 	{
 		case DEVICE_FAULT_LOST:
-			operation->flags |= OPERATION_LOST;
 			return index;
 		case DEVICE_FAULT_UNREPORTED:
 			operation->flags |= OPERATION_UNREPORTED;

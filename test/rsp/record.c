@@ -29,12 +29,6 @@ record_enable(bool on)
 	enabled = on;
 }
 
-bool
-record_enabled(void)
-{
-	return enabled;
-}
-
 static enum MHD_Result
 add_header(void *subject, enum MHD_ValueKind kind, const char *name, const char *value)
 {

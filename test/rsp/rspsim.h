@@ -93,7 +93,6 @@ typedef struct Server
 
 extern Server *server_get(const char *name, size_t length);
 extern Server *server_by_index(uint16_t index);
-extern int	server_count(void);
 extern bool server_configure(Server *server, json_t *config, char *error, size_t size);
 extern void server_request_begins(Server *server);
 extern void server_request_ends(Server *server);
@@ -169,7 +168,6 @@ typedef struct Request
 	Stage		stage;
 	bool		suspended;
 	bool		watched;		/* its socket is watched for the client's leaving */
-	bool		cut;			/* to be closed without an answer */
 	uint32_t	timer;			/* generation: timers of an older one are void */
 	uint32_t	latency_ms;
 	uint32_t	delay_ms;		/* before the effect */
@@ -224,7 +222,6 @@ extern enum MHD_Result respond(Request *request);
 /* ---- last requests (record.c) ---- */
 
 extern void record_enable(bool on);
-extern bool record_enabled(void);
 extern void record_request(Request *request);
 extern void record_answer(Request *request, int status);
 extern void record_json(Buf *out, uint32_t count);
@@ -313,10 +310,9 @@ typedef enum Outcome
 #define OPERATION_REPEAT		0x02
 #define OPERATION_TOLD			0x04	/* a caller has read the final outcome */
 #define OPERATION_OPAQUE		0x08	/* its id is no UUID */
-#define OPERATION_LOST			0x10
-#define OPERATION_UNREPORTED	0x20
-#define OPERATION_FAILING		0x40
-#define OPERATION_QUEUED		0x80
+#define OPERATION_UNREPORTED	0x10
+#define OPERATION_FAILING		0x20
+#define OPERATION_QUEUED		0x40
 
 typedef struct Operation
 {
@@ -370,7 +366,6 @@ extern void code_stock(const char *code, bool has_eid, Id eid, Id iccid);
 extern bool code_well_formed(const char *code);
 
 extern Operation *operation_get(uint32_t index);
-extern uint32_t operation_total(void);
 extern uint32_t operation_accept(Request *request, Kind kind, int dialect, uint32_t euicc,
 								 uint32_t profile, uint32_t code, bool activate, bool repeat);
 extern void operation_id(uint32_t index, char out[48]);

@@ -781,6 +781,12 @@ is 'download to an unknown EID: 404' "$status" 404
 start lazy --accept-unknown-iccid
 r12 enable "$on"
 is 'accept-unknown-iccid' "$status" 202
+bash -c '"$0" --port=0 --quiet --parent-watch & sleep 0.5' "$rspsim" >"$dir/watched"
+sleep 0.3
+watched=$(sed -n 's/^rspsim listening on //p' "$dir/watched")
+like 'parent-watch: it ran' "$watched" 'http://'
+request GET "$watched/control/stats"
+is 'parent-watch: it ended with its parent' "$code" 7
 echo '{"nonsense": 1}' >"$dir/config.json"
 "$rspsim" --config="$dir/config.json" >/dev/null 2>"$dir/err"
 is 'a wrong configuration is refused' "$?" 1

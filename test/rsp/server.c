@@ -64,12 +64,6 @@ server_by_index(uint16_t index)
 	return servers[index];
 }
 
-int
-server_count(void)
-{
-	return nservers;
-}
-
 static void
 set_text(char **target, json_t *value)
 {

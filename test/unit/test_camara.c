@@ -704,12 +704,18 @@ test_download_r12(void)
 	begin();
 	answer(200, list(1, ICCID2, "ENABLED", 0));
 	answer(202, accepted());
-	answer(200, operation("download", OPID, "COMPLETED", EID1, NULL,
-						  "\"result\":{\"completedAt\":\"x\",\"outcome\":\"SUCCESS\","
-						  "\"assignedIccid\":\"" ICCID1 "\"}"));
-	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
-	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0,
-		  "what is listed is believed");
+	for (i = 0; i < 40; i++)
+	{
+		answer(200, operation("download", OPID, "COMPLETED", EID1, NULL,
+							  "\"result\":{\"completedAt\":\"x\",\"outcome\":\"SUCCESS\","
+							  "\"assignedIccid\":\"" ICCID1 "\"}"));
+		answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
+		if (conv.action.type != RSP_ACT_WAIT)
+			break;
+		again();
+	}
+	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0 && i > 5,
+		  "what is listed is believed in the end");
 
 	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
 	op.iccid = NULL;
@@ -1147,7 +1153,11 @@ test_already(RspDialect dialect)
 	op.state = RSP_STATE_INSTALLED;
 	begin();
 	answer(200, list(0));
-	check(is(RSP_ACT_DONE) && sends == 0, "%s delete: nothing there", label);
+	check(is(RSP_ACT_SEND) && strstr(last_path, "delete") != NULL,
+		  "%s delete: not listed is not enough", label);
+	answer_error(404, "IDENTIFIER_NOT_FOUND");
+	answer(200, list(0));
+	check(is(RSP_ACT_DONE), "%s delete: nothing there", label);
 	setup(dialect, RSP_DELETE);
 	op.state = RSP_STATE_ENABLED;
 	begin();
@@ -1390,7 +1400,16 @@ test_lost(RspDialect dialect)
 	op.now_ms += 60000;
 	begin();
 	answer(200, list(0));
+	check(is(RSP_ACT_ASK), "%s: second half lost, looks twice", label);
+	answer(200, list(0));
 	check(is(RSP_ACT_DONE) && sends == 2, "%s: second half lost, and done", label);
+	setup(dialect, RSP_DELETE);
+	begin();
+	answer_outcome(HTTP_LOST);
+	op.now_ms += 60000;
+	answer(200, list(0));
+	answer(200, list(1, ICCID1, "DISABLED", 0));
+	check(waits(RSP_PHASE_UNKNOWN) && sends == 1, "%s: lists that contradict each other", label);
 }
 
 static void
@@ -1408,6 +1427,8 @@ test_lost_download(void)
 	answer(200, list(1, ICCID2, "ENABLED", 0));
 	check(waits(RSP_PHASE_UNKNOWN), "nothing new");
 	again();
+	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
+	check(is(RSP_ACT_ASK), "looks twice");
 	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
 	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0 && sends == 1,
 		  "exactly one is new");
