@@ -240,7 +240,7 @@ BEGIN
 		count(*) FILTER (WHERE q.state = 'P'),
 		count(*) FILTER (WHERE q.state <> 'P' AND q.server <> ALL (paused_servers)),
 		count(*) FILTER (WHERE q.server <> ALL (paused_servers) AND q.asked < now() - 2 * poll
-			AND (q.state IN ('N', 'R', 'C') OR q.state IN ('W', 'D') AND q.next_at < now() - 2 * poll))
+			AND (q.state IN ('N', 'R') OR q.state IN ('W', 'D') AND q.next_at < now() - 2 * poll))
 	INTO stuck, parked, waiting, due
 	FROM (
 		SELECT p.state, p.server, p.next_at, p.expires_at, p.waits_for,
@@ -256,7 +256,7 @@ BEGIN
 	INTO oldest_ready
 	FROM (
 		SELECT p.operation FROM @extschema@.esim_pending p
-		WHERE p.state = 'R' AND p.server <> ALL (paused_servers)
+		WHERE p.state = 'R' AND NOT p.claimed AND p.server <> ALL (paused_servers)
 		ORDER BY p.seq
 		LIMIT 100
 	) r

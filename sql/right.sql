@@ -110,33 +110,32 @@ AS $$
 BEGIN
 	RETURN QUERY
 	WITH needed AS MATERIALIZED (
-		SELECT r.number, r.scope, r.object, r.privilege, coalesce(c.name, '') AS col
+		SELECT r.number, r.scope, r.object, r.privilege, coalesce(c.name, '') AS col,
+			count(*) OVER (PARTITION BY r.number) AS rights
 		FROM @extschema@.esim_scope_rights() r
 		LEFT JOIN LATERAL unnest(r.columns) AS c (name) ON true
 		WHERE r.object IS NOT NULL
 	), held AS MATERIALIZED (
-		SELECT a.grantee, p.oid AS object, a.privilege_type AS privilege, '' AS col
+		SELECT a.grantee, p.oid AS object, a.privilege_type AS privilege, ''::name AS col
 		FROM pg_proc p CROSS JOIN LATERAL aclexplode(p.proacl) a
 		WHERE p.oid IN (SELECT n.object FROM needed n)
-		UNION ALL
+		UNION
 		SELECT a.grantee, c.oid, a.privilege_type, ''
 		FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 		WHERE c.oid IN (SELECT n.object FROM needed n)
-		UNION ALL
+		UNION
 		SELECT a.grantee, t.attrelid, a.privilege_type, t.attname
 		FROM pg_attribute t CROSS JOIN LATERAL aclexplode(t.attacl) a
 		WHERE t.attrelid IN (SELECT n.object FROM needed n)
 	)
-	SELECT g.grantee::regrole, s.scope
-	FROM (SELECT DISTINCT h.grantee FROM held h) g
-	CROSS JOIN (SELECT DISTINCT n.number, n.scope FROM needed n) s
-	WHERE g.grantee <> 0
-	AND g.grantee <> (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'esim')
-	AND NOT EXISTS (
-		SELECT n.object, n.privilege, n.col::text FROM needed n WHERE n.scope = s.scope
-		EXCEPT
-		SELECT h.object, h.privilege, h.col::text FROM held h WHERE h.grantee = g.grantee)
-	ORDER BY pg_get_userbyid(g.grantee), s.number;
+	SELECT h.grantee::regrole, n.scope
+	FROM needed n
+	JOIN held h ON h.object = n.object AND h.privilege = n.privilege AND h.col = n.col
+	WHERE h.grantee <> 0
+	AND h.grantee <> (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'esim')
+	GROUP BY h.grantee, n.number, n.scope, n.rights
+	HAVING count(*) = n.rights
+	ORDER BY pg_get_userbyid(h.grantee), n.number;
 END
 $$;
 COMMENT ON FUNCTION esim_scopes() IS

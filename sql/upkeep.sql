@@ -78,7 +78,8 @@ BEGIN
 			database = e.database,
 			ask_first = true,
 			handling = false,
-			state = CASE WHEN p.state = 'C' THEN 'N' ELSE p.state END
+			claimed = false,
+			state = CASE WHEN p.claimed THEN 'N' ELSE p.state END
 		FROM foreign_row f, epoch e
 		WHERE p.seq = f.seq;
 		changed := changed OR FOUND;

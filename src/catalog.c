@@ -227,6 +227,45 @@ esim_relation_oid(const char *name)
  * Rights
  * ------------------------------------------------------------------------ */
 
+#if PG_VERSION_NUM < 170000
+static int
+esim_push_search_path(Oid schema, const char *quoted)
+{
+	OverrideSearchPath path;
+
+	path.schemas = list_make1_oid(schema);
+	path.addCatalog = true;
+	path.addTemp = false;
+	PushOverrideSearchPath(&path);
+	list_free(path.schemas);
+	return 0;
+}
+
+static void
+esim_pop_search_path(int level)
+{
+	PopOverrideSearchPath();
+}
+#else
+static int
+esim_push_search_path(Oid schema, const char *quoted)
+{
+	int			level = NewGUCNestLevel();
+	char		path[2 * NAMEDATALEN + 32];
+
+	snprintf(path, sizeof(path), "pg_catalog, %s, pg_temp", quoted);
+	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+static void
+esim_pop_search_path(int level)
+{
+	AtEOXact_GUC(true, level);
+}
+#endif
+
 void
 esim_enter_owner(EsimRights *save)
 {
@@ -235,11 +274,20 @@ esim_enter_owner(EsimRights *save)
 	GetUserIdAndSecContext(&save->caller, &save->context);
 	SetUserIdAndSecContext(owner, save->context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
+
+	/*
+	 * Names and operators in what is run now are pg_catalog's and the
+	 * extension's, whatever the caller's search_path is: an exact match in a
+	 * schema of the caller's would be preferred, and run with these rights.
+	 * An error restores the path by itself.
+	 */
+	save->path_level = esim_push_search_path(esim_schema_oid(), schema_quoted);
 }
 
 void
 esim_leave_owner(const EsimRights *save)
 {
+	esim_pop_search_path(save->path_level);
 	SetUserIdAndSecContext(save->caller, save->context);
 }
 

@@ -84,13 +84,15 @@ extern Oid	esim_type_oid(const char *name);
 extern Oid	esim_relation_oid(const char *name);
 
 /*
- * Run as the extension's owner, security-restricted.  GetUserId() before
+ * Run as the extension's owner, security-restricted, with a search_path of
+ * pg_catalog and the extension's schema only.  GetUserId() before
  * entering is the caller that counts; an error restores by itself.
  */
 typedef struct EsimRights
 {
 	Oid			caller;
 	int			context;
+	int			path_level;
 } EsimRights;
 
 extern void esim_enter_owner(EsimRights *save);

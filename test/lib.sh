@@ -124,13 +124,13 @@ build() {
 	local sudo=()
 
 	shift
-	quietly "$SCRATCH/build.log" make -C "$source" -j2 PG_CONFIG="$PG_CONFIG" "$@" all
-	quietly "$SCRATCH/simulator.log" make -C "$source/test/rsp" -j2
+	quietly "$SCRATCH/build.log" make -s -C "$source" -j2 PG_CONFIG="$PG_CONFIG" "$@" all
+	quietly "$SCRATCH/simulator.log" make -s -C "$source/test/rsp" -j2
 	if [ ! -w "$("$PG_CONFIG" --pkglibdir)" ]; then
 		command -v sudo >/dev/null || die "installing the extension into $("$PG_CONFIG" --pkglibdir) needs root"
 		sudo=(sudo)
 	fi
-	quietly "$SCRATCH/install.log" "${sudo[@]}" make -C "$source" PG_CONFIG="$PG_CONFIG" "$@" install
+	quietly "$SCRATCH/install.log" "${sudo[@]}" make -s -C "$source" PG_CONFIG="$PG_CONFIG" "$@" install
 	install -d "$SCRATCH/bin"
 	install -m 755 "$source/test/rsp/rspsim" "$source/test/rsp/httpbench" "$SCRATCH/bin"
 }

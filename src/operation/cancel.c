@@ -40,7 +40,7 @@ static EsimStatement lock_profile_lane = {
  * before anything happened.
  */
 static EsimStatement lock_pending = {
-	"SELECT q.operation, q.seq, q.state,"
+	"SELECT q.operation, q.seq, q.claimed,"
 	" NOT q.unresolved AND q.rsp_operation_id IS NULL AND (q.acting = 0 OR q.step = 0)"
 	" FROM @esim_pending q WHERE q.lane = $1 AND q.seq >= $2 ORDER BY q.seq FOR UPDATE",
 	2, {"int8", "int8"}
@@ -148,7 +148,7 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 		if (memcmp(DatumGetUUIDP(row.value[0]), id, sizeof(pg_uuid_t)) == 0)
 		{
 			*gone = false;
-			if (DatumGetChar(row.value[2]) == 'C' || !DatumGetBool(row.value[3]))
+			if (DatumGetBool(row.value[2]) || !DatumGetBool(row.value[3]))
 				return false;
 		}
 		else

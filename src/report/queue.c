@@ -26,7 +26,7 @@
 	" count(*) FILTER (WHERE q.state = 'P')," \
 	" pg_catalog.to_timestamp(('x' || pg_catalog.translate(min(pg_catalog.\"left\"(q.operation::text, 13) COLLATE pg_catalog.\"C\"), '-', ''))::bit(48)::bigint / 1000.0)" \
 	" FROM (SELECT p.server, p.kind, p.state, p.operation," \
-	"   p.state = 'C' OR p.acting > 0 OR p.rsp_operation_id IS NOT NULL AS sent FROM @esim_pending p"
+	"   p.claimed OR p.acting > 0 OR p.rsp_operation_id IS NOT NULL AS sent FROM @esim_pending p"
 
 /*
  * esim_queue_counts() setof (server, kind, queued, running, parked, oldest):

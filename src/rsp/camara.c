@@ -2075,9 +2075,9 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 }
 
 /*
- * The download is done; which profile did it bring?  The one that the server
- * named, when it is listed; if it named none, or none that is ever listed, the
- * one that is new, or the one asked for.
+ * The download is done; which profile did it bring?  The one that was
+ * asked for, or that the server named, when it is listed; if it named none, or
+ * none that is ever listed, the one that is new.
  */
 static void
 take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
@@ -2091,10 +2091,12 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 
 	if (list->result == LIST_READ)
 	{
-		if (named && array_has(list->iccids, told))
+		if (list->found)
+			iccid = op->iccid;
+		else if (named && array_has(list->iccids, told))
 			iccid = told;
 		else if (!named || !patient)
-			iccid = list->fresh == 1 ? list->fresh_iccid : list->found ? op->iccid : NULL;
+			iccid = list->fresh == 1 ? list->fresh_iccid : NULL;
 		if (list->fresh > 1 && !named)
 			patient = false;
 	}

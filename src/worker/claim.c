@@ -35,6 +35,17 @@ shards_array(bool draining_too)
 	return column_array(&column, INT2OID);
 }
 
+static int
+shards_held(void)
+{
+	int			held = 0;
+
+	for (int i = 0; i < ESIM_SHARDS; i++)
+		if (esim_worker->held[i] && !esim_worker->draining[i])
+			held++;
+	return held;
+}
+
 /* What waited for its time is ready. */
 void
 claim_due(void)
@@ -42,7 +53,7 @@ claim_due(void)
 	static EsimStatement due = {
 		"UPDATE @esim_pending p SET state = CASE WHEN p.state = 'D' THEN 'N' ELSE 'R' END, next_at = NULL"
 		" FROM (SELECT d.seq FROM unnest($1) s(shard),"
-		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at <= $2"
+		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at <= $2 AND NOT q.claimed"
 		"   ORDER BY q.next_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) d) x"
 		" WHERE p.seq = x.seq",
 		3, {"int2[]", "timestamptz", "int8"}
@@ -65,7 +76,7 @@ claim_new(void)
 {
 	static EsimStatement classify = {
 		"WITH n AS MATERIALIZED (SELECT q.seq FROM unnest($1) s(shard),"
-		"  LATERAL (SELECT x.seq FROM @esim_pending x WHERE x.shard = s.shard AND x.state = 'N' ORDER BY x.seq LIMIT $2"
+		"  LATERAL (SELECT x.seq FROM @esim_pending x WHERE x.shard = s.shard AND x.state = 'N' AND NOT x.claimed ORDER BY x.seq LIMIT $2"
 		"   FOR NO KEY UPDATE SKIP LOCKED) q)"
 		" UPDATE @esim_pending p SET"
 		"  state = CASE WHEN EXISTS (SELECT FROM @esim_pending a WHERE a.lane = p.lane AND a.seq < p.seq) THEN 'B'"
@@ -81,7 +92,7 @@ claim_new(void)
 		"UPDATE @esim_pending h SET urgency = m.priority"
 		" FROM (SELECT u.lane, min(u.priority) AS priority FROM unnest($1, $2) u(lane, priority) GROUP BY u.lane) m"
 		" WHERE h.seq = (SELECT x.seq FROM @esim_pending x WHERE x.lane = m.lane ORDER BY x.seq LIMIT 1)"
-		"  AND h.urgency > m.priority AND h.state <> 'C'",
+		"  AND h.urgency > m.priority",
 		2, {"int8[]", "int2[]"}
 	};
 	Datum		values[3];
@@ -428,18 +439,18 @@ int
 claim_ready(int limit)
 {
 	static EsimStatement claim = {
-		"WITH c AS MATERIALIZED (SELECT x.seq FROM unnest($2) s(shard),"
-		"  LATERAL (SELECT q.seq, q.urgency FROM @esim_pending q WHERE q.state = 'R' AND q.server = $1 AND q.shard = s.shard"
-		"   ORDER BY q.urgency, q.seq LIMIT $3) x"
-		"  ORDER BY x.urgency, x.seq LIMIT $3),"
-		" l AS MATERIALIZED (SELECT p.seq FROM c JOIN @esim_pending p USING (seq) WHERE p.state = 'R'"
-		"  AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = p.lane AND a.seq <> p.seq AND (a.seq < p.seq OR a.state = 'C'))"
-		"  AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = p.operation)"
-		"  FOR NO KEY UPDATE OF p SKIP LOCKED)"
-		" UPDATE @esim_pending p SET state = 'C', handling = p.crashes > 0 FROM l, @esim_operation o"
+		"WITH c AS MATERIALIZED (SELECT x.ctid FROM unnest($2) s(shard),"
+		"  LATERAL (SELECT q.ctid, q.urgency, q.seq FROM @esim_pending q"
+		"   WHERE q.state = 'R' AND q.server = $1 AND q.shard = s.shard AND NOT q.claimed"
+		/* the net below the flags: one at a time, in order, in every lane */
+		"    AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq <> q.seq AND (a.seq < q.seq OR a.claimed))"
+		"    AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
+		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
+		"  ORDER BY x.urgency, x.seq LIMIT $3)"
+		" UPDATE @esim_pending p SET claimed = true, handling = p.crashes > 0 FROM c, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
-		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
-		3, {"text", "int2[]", "int8"}
+		" WHERE p.ctid = c.ctid AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
+		4, {"text", "int2[]", "int8", "int8"}
 	};
 	static int	turn = 0;
 	List	   *names;
@@ -464,7 +475,7 @@ claim_ready(int limit)
 		int			granted;
 		uint64		got;
 		SPITupleTable *table;
-		Datum		values[3];
+		Datum		values[4];
 		Oid			serverid = InvalidOid;
 
 		if (server_paused(name))
@@ -498,6 +509,8 @@ claim_ready(int limit)
 		values[0] = CStringGetTextDatum(name);
 		values[1] = shards_array(false);
 		values[2] = Int64GetDatum(granted);
+		/* an even share from each shard: the next look gets the rest */
+		values[3] = Int64GetDatum(granted / Max(1, shards_held()) + 1);
 		esim_execute(&claim, values, NULL, 0);
 		got = SPI_processed;
 		table = SPI_tuptable;
@@ -519,10 +532,10 @@ claim_expired(void)
 {
 	static EsimStatement expired = {
 		"WITH e AS MATERIALIZED (SELECT x.seq FROM unnest($1) s(shard),"
-		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.expires_at <= $2 AND q.state <> 'C'"
+		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.expires_at <= $2 AND NOT q.claimed"
 		"    AND NOT EXISTS (SELECT FROM @esim_deferred f WHERE f.operation = q.operation)"
 		"   ORDER BY q.expires_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) x)"
-		" UPDATE @esim_pending p SET state = 'C', handling = false FROM e, @esim_operation o"
+		" UPDATE @esim_pending p SET claimed = true, handling = false FROM e, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.seq = e.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
 		3, {"int2[]", "timestamptz", "int8"}
@@ -562,7 +575,7 @@ claim_deferred(void)
 		"WITH d AS MATERIALIZED (SELECT DISTINCT ON (x.operation) x.operation, x.outcome FROM @esim_deferred x"
 		"  WHERE x.shard = ANY ($1) ORDER BY x.operation, x.id LIMIT $2),"
 		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation) FOR NO KEY UPDATE OF p SKIP LOCKED)"
-		" UPDATE @esim_pending p SET state = 'C', handling = false FROM l, @esim_operation o"
+		" UPDATE @esim_pending p SET claimed = true, handling = false FROM l, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", l.outcome",
 		2, {"int2[]", "int8"}
@@ -599,9 +612,9 @@ TimestampTz
 claim_next_due(void)
 {
 	static EsimStatement earliest = {
-		"SELECT least(min((SELECT q.next_at FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at IS NOT NULL"
+		"SELECT least(min((SELECT q.next_at FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at IS NOT NULL AND NOT q.claimed"
 		"   ORDER BY q.next_at LIMIT 1)),"
-		"  min((SELECT q.expires_at FROM @esim_pending q WHERE q.shard = s.shard AND q.state <> 'C'"
+		"  min((SELECT q.expires_at FROM @esim_pending q WHERE q.shard = s.shard AND NOT q.claimed"
 		"   ORDER BY q.expires_at LIMIT 1)))"
 		" FROM unnest($1) s(shard)",
 		1, {"int2[]"}
@@ -621,7 +634,7 @@ claim_anything_left(void)
 {
 	static EsimStatement left = {
 		"SELECT 1 FROM unnest($1) s(shard), LATERAL (SELECT 1 FROM @esim_pending q"
-		" WHERE q.shard = s.shard AND q.state IN ('N', 'R', 'W', 'D', 'C')"
+		" WHERE q.shard = s.shard AND q.state IN ('N', 'R', 'W', 'D')"
 		" AND NOT EXISTS (SELECT FROM @esim_paused z WHERE z.server IS NULL OR z.server = q.server) LIMIT 1) x LIMIT 1",
 		1, {"int2[]"}
 	};

@@ -551,7 +551,7 @@ static void
 write_waiting(dlist_head *tasks, TimestampTz now)
 {
 	static EsimStatement queue = {
-		"UPDATE @esim_pending p SET state = u.state, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
+		"UPDATE @esim_pending p SET state = u.state, claimed = false, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
 		" handling = false, crashes = 0, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
 		" first_sent_at = u.first_sent_at, last_sent_at = u.last_sent_at, rsp_operation_id = u.rsp_operation_id, memo = u.memo"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -663,12 +663,12 @@ complete_promote(Datum *lanes, int nlanes)
 	static EsimStatement promote = {
 		"WITH h AS MATERIALIZED (SELECT l.lane, (SELECT q.seq FROM @esim_pending q WHERE q.lane = l.lane ORDER BY q.seq LIMIT 1) AS seq"
 		"  FROM (SELECT DISTINCT x.lane FROM unnest($1) x(lane)) l),"
-		" k AS MATERIALIZED (SELECT p.seq FROM h JOIN @esim_pending p USING (seq) WHERE p.state IN ('N', 'B') FOR NO KEY UPDATE OF p SKIP LOCKED),"
+		" k AS MATERIALIZED (SELECT p.seq FROM h JOIN @esim_pending p USING (seq) WHERE p.state IN ('N', 'B') AND NOT p.claimed FOR NO KEY UPDATE OF p SKIP LOCKED),"
 		" u AS (UPDATE @esim_pending p SET state = CASE WHEN p.waits_for IS NOT NULL THEN 'N' WHEN p.next_at > $2 THEN 'W' ELSE 'R' END,"
 		"  urgency = (SELECT min(x.priority) FROM @esim_pending x WHERE x.lane = p.lane)"
 		"  FROM k WHERE p.seq = k.seq RETURNING p.seq, p.operation, p.state),"
 		" s AS (UPDATE @esim_operation o SET phase = 'QUEUED', phase_reason = NULL FROM u WHERE o.id = u.operation AND o.phase = 'BLOCKED')"
-		" SELECT h.lane FROM h JOIN @esim_pending p USING (seq) WHERE p.state IN ('N', 'B') AND h.seq NOT IN (SELECT u.seq FROM u)",
+		" SELECT h.lane FROM h JOIN @esim_pending p USING (seq) WHERE p.state IN ('N', 'B') AND NOT p.claimed AND h.seq NOT IN (SELECT u.seq FROM u)",
 		2, {"int8[]", "timestamptz"}
 	};
 	Column		column;
@@ -706,7 +706,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 {
 	static EsimStatement cancel = {
 		"WITH d AS MATERIALIZED (SELECT p.seq, p.operation, o.depends_on FROM @esim_pending p JOIN @esim_operation o ON o.id = p.operation"
-		"  WHERE p.lane = ANY ($1) AND p.state <> 'C' AND o.depends_on && $2 FOR NO KEY UPDATE OF p SKIP LOCKED),"
+		"  WHERE p.lane = ANY ($1) AND NOT p.claimed AND o.depends_on && $2 FOR NO KEY UPDATE OF p SKIP LOCKED),"
 		" q AS (DELETE FROM @esim_pending p USING d WHERE p.seq = d.seq)"
 		" UPDATE @esim_operation o SET status = 'COMPLETED', result = 'CANCELLED', phase = 'DONE', phase_reason = NULL, next_at = NULL,"
 		"  error_code = 'DEPENDENCY_FAILED', error_message = 'operation '"

@@ -122,7 +122,7 @@ check_epoch(int shard)
 }
 
 /*
- * Rows in state C in a shard that we have just got: nobody else can be at
+ * Claimed rows in a shard that we have just got: nobody else can be at
  * them, so their worker is dead.  An attempt without an outcome is an intent
  * whose answer nobody has.
  */
@@ -130,14 +130,14 @@ static void
 reclaim_claimed(int shard)
 {
 	static EsimStatement reclaim = {
-		"UPDATE @esim_pending p SET state = 'R', handling = false,"
+		"UPDATE @esim_pending p SET claimed = false, handling = false,"
 		" crashes = CASE WHEN p.handling THEN p.crashes + 1 ELSE greatest(p.crashes, 1) END,"
 		" unresolved = p.unresolved OR a.open, attempts = greatest(p.attempts, a.number),"
 		" acting = greatest(p.acting, CASE WHEN a.open THEN 1 ELSE 0 END),"
 		" first_sent_at = coalesce(p.first_sent_at, a.at), last_sent_at = coalesce(a.at, p.last_sent_at)"
 		" FROM @esim_pending q CROSS JOIN LATERAL (SELECT coalesce(bool_or(x.outcome IS NULL), false) AS open, coalesce(max(x.number), 0) AS number,"
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
-		" WHERE q.shard = $1 AND q.state = 'C' AND p.seq = q.seq"
+		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"
 		" RETURNING p.operation",
 		1, {"int2"}
 	};

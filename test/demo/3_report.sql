@@ -3,7 +3,7 @@ SELECT server, kind, operations, succeeded, failed, cancelled, round(p95_seconds
 FROM esim_operation_summary ORDER BY kind;
 
 -- What failed, and why; what needed it was cancelled.
-SELECT d.label, o.kind, o.result, o.error_code, o.error_message
+SELECT d.label, o.kind, o.result, o.error_code, coalesce(o.rsp_message, o.error_message) AS reason
 FROM esim_operation o JOIN esim_device d USING (eid)
 WHERE o.result <> 'SUCCESS' ORDER BY o.seq;
 

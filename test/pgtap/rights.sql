@@ -155,6 +155,34 @@ SELECT throws_ok('SELECT esim_health()', '42501', NULL, 'health is for administr
 RESET ROLE;
 SELECT is(label, 'meter b', 'others'' devices are not touched') FROM esim_device WHERE eid = :'eid_b';
 
+-- what a caller puts in front is not used with the rights of the extension's owner
+CREATE SCHEMA esim_test_front;
+GRANT USAGE ON SCHEMA esim_test_front TO PUBLIC;
+CREATE FUNCTION esim_test_front.trap(uuid, uuid) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'trapped'; END$$;
+CREATE FUNCTION esim_test_front.trap(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'trapped'; END$$;
+CREATE FUNCTION esim_test_front.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'trapped'; END$$;
+CREATE OPERATOR esim_test_front.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = esim_test_front.trap);
+CREATE OPERATOR esim_test_front.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = esim_test_front.trap);
+CREATE OPERATOR esim_test_front.= (LEFTARG = text, RIGHTARG = text, FUNCTION = esim_test_front.trap);
+INSERT INTO esim_profile (iccid, eid, owner, state) VALUES (:'iccid_a3', :'eid_a', 'esim_test_alice', 'DISABLED');
+SELECT lives_ok(format('SET search_path = %s, public; SET ROLE esim_test_alice; %s; RESET ROLE; SET search_path = esim, public', path, call),
+	call || ' with search_path ' || path)
+FROM (VALUES ('pg_catalog', :'iccid_a2'), ('esim_test_front, pg_catalog, esim', :'iccid_a3')) p (path, iccid),
+	unnest(ARRAY[
+		format('SELECT esim.esim_enable(%L::esim.iccid)', p.iccid),
+		'SELECT count(*) FROM esim.esim_queue',
+		'SELECT count(*) FROM esim.esim_inventory',
+		'SELECT count(*) FROM esim.esim_device_summary',
+		format('SELECT * FROM esim.esim_status(%L::esim.eid)', :'eid_a'),
+		format('SELECT esim.esim_operation_status(%L)', :'op_a'),
+		format('SELECT esim.esim_cancel(%L)', :'op_a')]) call;
+
+-- a scope is for its kind, also when an operation is repeated
+SELECT pg_temp.operation('esim_test_alice', :'eid_a', :'profile_a2', 'delete', '1 hour', 'FAILED') AS failed \gset
+SET ROLE esim_test_alice;
+SELECT is((SELECT code FROM esim_retry(ARRAY[:'failed'::uuid])), 'PERMISSION_DENIED', 'no retry of what one may not ask for');
+RESET ROLE;
+
 --
 -- register
 --

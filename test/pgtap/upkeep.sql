@@ -39,7 +39,7 @@ SELECT ok(esim_resume(), 'resume without a name: all of them');
 SELECT ok((SELECT state = 'N' AND next_at > now() + interval '23 hours' FROM esim_pending WHERE operation = :'p3'), 'not before its time');
 
 -- another epoch
-UPDATE esim_pending SET system_identifier = 1, state = 'C' WHERE operation = :'p1';
+UPDATE esim_pending SET system_identifier = 1, claimed = true WHERE operation = :'p1';
 UPDATE esim_pending SET timeline = 99 WHERE operation = :'p2';
 INSERT INTO esim_paused (server, reason) VALUES (NULL, 'the database is a copy');
 SELECT ok(esim_resume('esim_test_one') IS FALSE, 'resuming a server does not take a copy into use');

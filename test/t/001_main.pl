@@ -15,8 +15,8 @@ foreach my $dialect ('r1.2', '2026-02')
 	my $n = $dialect eq 'r1.2' ? 1 : 2;
 	my ($eid, $first, $second) = (eid($n), iccid(10 * $n), iccid(10 * $n + 1));
 
-	# what the device's default SM-DP+ holds for it
-	$simulator->post('/stock', [ map { { eid => $eid, iccid => $_ } } $first, $second ]);
+	# what the device's default SM-DP+ holds for it; the second one comes by an activation code
+	$simulator->post('/stock', { eid => $eid, iccid => $first });
 
 	create_database($node, $database);
 	create_server($node, $database, $simulator, 'main',
@@ -30,7 +30,7 @@ foreach my $dialect ('r1.2', '2026-02')
 	is(value($node, $database, "SELECT state, eid, state_source FROM esim_profile WHERE iccid = '$first'"),
 		"DISABLED|$eid|operation", "$dialect: the profile is DISABLED");
 
-	$id = value($node, $database, "SELECT esim_download('$eid', '$second', activate_on_download => true)");
+	$id = value($node, $database, "SELECT esim_download('$eid', '$second', '1\$smdp.example.com\$$second', true)");
 	is(value($node, $database, "SELECT status, result, error_code FROM esim_wait('$id', '30 s')"),
 		'COMPLETED|SUCCESS|', "$dialect: download with activation succeeds");
 	is(value($node, $database, "SELECT state FROM esim_profile WHERE iccid = '$second'"),

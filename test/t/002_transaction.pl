@@ -8,7 +8,7 @@ use Time::HiRes qw(sleep);
 use EsimTest;
 
 my $simulator = start_simulator();
-my $node = new_node('transaction', settings => ['max_prepared_transactions = 5']);
+my $node = new_node('transaction', settings => [ 'max_prepared_transactions = 5', 'esim.lockout_guard = off' ]);
 my $db = 'postgres';
 my ($eid, $old, $new) = (eid(1), iccid(10), iccid(11));
 

@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * insert.c
+ *	  Insertion of operations and of their rows in the queue.
+ *
+ * The rows go straight into table and indexes.  By a statement the executor
+ * would read and plan the tables' CHECK constraints anew for every call, which
+ * costs more than all the rest; they hold by the way the values are made here.
+ * Where somebody has put a trigger, a rule or a constraint of their own on a
+ * table, a statement is used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "esim.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "tcop/utility.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "operation/operation.h"
+
+#if PG_VERSION_NUM >= 160000
+#define INSERT_INDEX_TUPLES(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false)
+#else
+#define INSERT_INDEX_TUPLES(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
+#endif
+
+#define MAX_INSERT_COLUMNS 40
+
+/* A table and the columns for which there are values, in their order. */
+typedef struct Target
+{
+	const char *table;
+	int			nchecks;		/* CHECK constraints that the extension made */
+	EsimStatement *statement;	/* with the same parameters */
+	int			ncolumns;
+	const char *columns[MAX_INSERT_COLUMNS];
+
+	/* where they are in the table that is there */
+	Oid			relid;
+	int			natts;
+	bool		known;			/* every column with a default has a value */
+	AttrNumber	attnum[MAX_INSERT_COLUMNS];
+} Target;
+
+/* An insertion under way. */
+typedef struct Insertion
+{
+	Target	   *target;
+	Relation	rel;			/* NULL: by the statement */
+	EState	   *estate;
+	ResultRelInfo *info;
+	TupleTableSlot *slot;
+	Datum	   *values;
+	bool	   *nulls;
+} Insertion;
+
+enum
+{
+	O_ID, O_SEQ, O_KIND, O_EID, O_ICCID, O_PROFILE, O_OWNER, O_OWNER_NAME, O_REQUESTED_BY, O_SERVER,
+	O_STATUS, O_PHASE, O_REASON, O_NEXT_AT, O_ATTEMPTS, O_DEPENDS_ON, O_RETRY_OF, O_CORRELATOR,
+	O_PRIORITY, O_NOT_BEFORE, O_EXPIRES_AT, O_CREATED_AT, O_KEY, O_CODE, O_ACTIVATE, O_ROLLBACK,
+	O_SINK, O_CALLBACK_URL, O_CALLBACK_METHOD, O_OPTIONS,
+	O_COUNT
+};
+
+static EsimStatement insert_operation = {
+	"INSERT INTO @esim_operation (id, seq, kind, eid, iccid, profile, owner, owner_name, requested_by,"
+	" server, status, phase, phase_reason, next_at, attempts, depends_on, retry_of, correlator,"
+	" priority, not_before, expires_at, created_at, idempotency_key, activation_code,"
+	" activate_on_download, rollback, sink, callback_url, callback_method, options)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,"
+	" $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)",
+	O_COUNT,
+	{"uuid", "int8", "text", "@eid", "@iccid", "uuid", "regrole", "name", "regrole", "text",
+		"@esim_operation_state", "@esim_operation_phase", "text", "timestamptz", "int4", "uuid[]",
+		"uuid", "text", "int2", "timestamptz", "timestamptz", "timestamptz", "text",
+	"@activation_code", "bool", "bool", "text", "text", "text", "jsonb"}
+};
+static Target operation_target = {
+	"esim_operation", 3, &insert_operation, O_COUNT,
+	{"id", "seq", "kind", "eid", "iccid", "profile", "owner", "owner_name", "requested_by", "server",
+		"status", "phase", "phase_reason", "next_at", "attempts", "depends_on", "retry_of", "correlator",
+		"priority", "not_before", "expires_at", "created_at", "idempotency_key", "activation_code",
+	"activate_on_download", "rollback", "sink", "callback_url", "callback_method", "options"}
+};
+
+enum
+{
+	Q_SEQ, Q_OPERATION, Q_LANE, Q_SHARD, Q_STATE, Q_PRIORITY, Q_URGENCY, Q_KIND, Q_ACTIVATE, Q_EID,
+	Q_PROFILE, Q_SERVER, Q_NEXT_AT, Q_EXPIRES_AT, Q_WAITS_FOR, Q_UNRESOLVED, Q_ASK_FIRST, Q_HANDLING,
+	Q_CRASHES, Q_STEP, Q_ATTEMPTS, Q_ACTING, Q_POLLS, Q_FAILURES, Q_SYSTEM, Q_TIMELINE, Q_DATABASE,
+	Q_COUNT
+};
+
+static EsimStatement insert_pending = {
+	"INSERT INTO @esim_pending (seq, operation, lane, shard, state, priority, urgency, kind, activate,"
+	" eid, profile, server, next_at, expires_at, waits_for, unresolved, ask_first, handling, crashes,"
+	" step, attempts, acting, polls, failures, system_identifier, timeline, database)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,"
+	" $20, $21, $22, $23, $24, $25, $26, $27)",
+	Q_COUNT,
+	{"int8", "uuid", "int8", "int2", "char", "int2", "int2", "text", "bool", "@eid", "uuid", "text",
+		"timestamptz", "timestamptz", "uuid[]", "bool", "bool", "bool", "int2", "int2", "int4", "int4",
+	"int4", "int4", "int8", "int4", "oid"}
+};
+static Target pending_target = {
+	"esim_pending", 2, &insert_pending, Q_COUNT,
+	{"seq", "operation", "lane", "shard", "state", "priority", "urgency", "kind", "activate", "eid",
+		"profile", "server", "next_at", "expires_at", "waits_for", "unresolved", "ask_first", "handling",
+		"crashes", "step", "attempts", "acting", "polls", "failures", "system_identifier", "timeline",
+	"database"}
+};
+
+static EsimStatement insert_secret = {
+	"INSERT INTO @esim_operation_secret (operation, confirmation_code, sink_credential)"
+	" VALUES ($1, $2, $3)",
+	3, {"uuid", "text", "jsonb"}
+};
+
+/* Find the columns, when the table is not the one of last time. */
+static void
+locate_columns(Target *target, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			found = 0;
+	bool		known = true;
+
+	if (target->relid == RelationGetRelid(rel) && target->natts == desc->natts)
+		return;
+	target->relid = InvalidOid;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		int			c;
+
+		if (attribute->attisdropped)
+			continue;
+		for (c = 0; c < target->ncolumns; c++)
+		{
+			if (strcmp(target->columns[c], NameStr(attribute->attname)) == 0)
+				break;
+		}
+		if (c < target->ncolumns)
+		{
+			target->attnum[c] = attribute->attnum;
+			found++;
+		}
+		else if (attribute->atthasdef || attribute->attnotnull || attribute->attidentity ||
+				 attribute->attgenerated)
+			known = false;
+	}
+	if (found != target->ncolumns)
+		elog(ERROR, "table %s lacks a column", target->table);
+	target->known = known;
+	target->natts = desc->natts;
+	target->relid = RelationGetRelid(rel);
+}
+
+static void
+begin_insertion(Insertion *insertion, Target *target)
+{
+	Relation	rel = table_open(esim_relation_oid(target->table), RowExclusiveLock);
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	memset(insertion, 0, sizeof(*insertion));
+	insertion->target = target;
+	locate_columns(target, rel);
+	if (!target->known || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
+		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relforcerowsecurity ||
+		rel->rd_rel->relispartition ||
+		(desc->constr ? desc->constr->num_check : 0) > target->nchecks)
+	{
+		table_close(rel, NoLock);
+		return;
+	}
+
+	PreventCommandIfReadOnly("INSERT");
+	insertion->rel = rel;
+	insertion->estate = CreateExecutorState();
+	insertion->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(insertion->info, rel, 1, NULL, 0);
+	ExecOpenIndices(insertion->info, false);
+	insertion->slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	insertion->values = palloc0(sizeof(Datum) * desc->natts);
+	insertion->nulls = palloc(sizeof(bool) * desc->natts);
+}
+
+static void
+insert_row(Insertion *insertion, Datum *values, const bool *nulls)
+{
+	Target	   *target = insertion->target;
+	HeapTuple	tuple;
+
+	if (insertion->rel == NULL)
+	{
+		char		spi_nulls[MAX_INSERT_COLUMNS];
+
+		for (int c = 0; c < target->ncolumns; c++)
+			spi_nulls[c] = nulls[c] ? 'n' : ' ';
+		esim_execute_latest(target->statement, values, spi_nulls, 0);
+		return;
+	}
+
+	memset(insertion->nulls, true, sizeof(bool) * RelationGetDescr(insertion->rel)->natts);
+	for (int c = 0; c < target->ncolumns; c++)
+	{
+		insertion->values[target->attnum[c] - 1] = values[c];
+		insertion->nulls[target->attnum[c] - 1] = nulls[c];
+	}
+	tuple = heap_form_tuple(RelationGetDescr(insertion->rel), insertion->values, insertion->nulls);
+	ExecStoreHeapTuple(tuple, insertion->slot, false);
+	insertion->slot->tts_tableOid = RelationGetRelid(insertion->rel);
+	table_tuple_insert(insertion->rel, insertion->slot, GetCurrentCommandId(true), 0, NULL);
+	if (insertion->info->ri_NumIndices > 0)
+		list_free(INSERT_INDEX_TUPLES(insertion->info, insertion->slot, insertion->estate));
+	ExecClearTuple(insertion->slot);
+	heap_freetuple(tuple);
+	ResetPerTupleExprContext(insertion->estate);
+}
+
+static void
+end_insertion(Insertion *insertion)
+{
+	if (insertion->rel == NULL)
+		return;
+	ExecDropSingleTupleTableSlot(insertion->slot);
+	ExecCloseIndices(insertion->info);
+	FreeExecutorState(insertion->estate);
+	table_close(insertion->rel, NoLock);
+}
+
+static Datum
+enum_value(const char *type, const char *label)
+{
+	Oid			oid = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+									  ObjectIdGetDatum(esim_type_oid(type)), CStringGetDatum(label));
+
+	if (!OidIsValid(oid))
+		elog(ERROR, "enum %s has no label %s", type, label);
+	return ObjectIdGetDatum(oid);
+}
+
+static void
+set_text(Datum *values, bool *nulls, int column, const char *text)
+{
+	nulls[column] = text == NULL;
+	values[column] = text ? PointerGetDatum(cstring_to_text(text)) : (Datum) 0;
+}
+
+static Datum
+uuid_array_of(const pg_uuid_t *id)
+{
+	Datum		value = UUIDPGetDatum(id);
+
+	return PointerGetDatum(construct_array(&value, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
+/* what is the same for all elements of a call */
+static void
+common_operation_values(EsimRequest *request, Datum *values, bool *nulls)
+{
+	const EsimKind *kind = request->kind;
+
+	memset(values, 0, sizeof(Datum) * O_COUNT);
+	memset(nulls, 0, sizeof(bool) * O_COUNT);
+	set_text(values, nulls, O_KIND, rsp_kind_name(kind->kind));
+	values[O_REQUESTED_BY] = ObjectIdGetDatum(request->caller);
+	values[O_STATUS] = enum_value("esim_operation_state", "ACCEPTED");
+	values[O_ATTEMPTS] = Int32GetDatum(0);
+	set_text(values, nulls, O_CORRELATOR, request->correlator);
+	values[O_PRIORITY] = Int16GetDatum(request->priority);
+	values[O_NOT_BEFORE] = TimestampTzGetDatum(request->not_before);
+	nulls[O_NOT_BEFORE] = !request->has_not_before;
+	values[O_CREATED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	values[O_ACTIVATE] = BoolGetDatum(request->activate);
+	nulls[O_ACTIVATE] = kind->activate < 0;
+	values[O_ROLLBACK] = BoolGetDatum(request->rollback);
+	nulls[O_ROLLBACK] = kind->rollback < 0;
+	set_text(values, nulls, O_SINK, request->sink);
+	set_text(values, nulls, O_CALLBACK_URL, request->callback_url);
+	set_text(values, nulls, O_CALLBACK_METHOD, request->callback_url ? request->callback_method : NULL);
+	values[O_OPTIONS] = JsonbPGetDatum(request->options);
+}
+
+static void
+common_pending_values(EsimRequest *request, Datum *values, bool *nulls)
+{
+	EsimEpoch	epoch;
+
+	memset(values, 0, sizeof(Datum) * Q_COUNT);
+	memset(nulls, 0, sizeof(bool) * Q_COUNT);
+	values[Q_PRIORITY] = Int16GetDatum(request->priority);
+	values[Q_URGENCY] = Int16GetDatum(request->priority);
+	set_text(values, nulls, Q_KIND, rsp_kind_name(request->kind->kind));
+	values[Q_ACTIVATE] = BoolGetDatum(request->activate);
+	esim_current_epoch(&epoch);
+	values[Q_SYSTEM] = Int64GetDatum(epoch.system_identifier);
+	values[Q_TIMELINE] = Int32GetDatum(epoch.timeline);
+	values[Q_DATABASE] = ObjectIdGetDatum(epoch.database);
+}
+
+static void
+set_next_at(EsimRequest *request, EsimElement *element, Datum *values, bool *nulls, int column)
+{
+	nulls[column] = element->state != 'W' && element->state != 'D';
+	values[column] =
+		TimestampTzGetDatum(element->state == 'W' ? request->not_before : request->now);
+}
+
+static void
+operation_values(EsimRequest *request, EsimElement *element, NameData *owner_name, Datum *values,
+				 bool *nulls)
+{
+	EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+	bool		queued = element->state == 'R' || element->state == 'W';
+
+	values[O_ID] = UUIDPGetDatum(&element->id);
+	values[O_SEQ] = Int64GetDatum(element->seq);
+	values[O_EID] = EidPGetDatum(&element->device->eid);
+	nulls[O_ICCID] = profile == NULL || !profile->has_iccid;
+	values[O_ICCID] = nulls[O_ICCID] ? (Datum) 0 : IccidGetDatum(profile->iccid);
+	nulls[O_PROFILE] = profile == NULL;
+	values[O_PROFILE] = profile ? UUIDPGetDatum(&profile->id) : (Datum) 0;
+	values[O_OWNER] = ObjectIdGetDatum(element->device->owner);
+	namestrcpy(owner_name, element->device->owner_name);
+	values[O_OWNER_NAME] = NameGetDatum(owner_name);
+	set_text(values, nulls, O_SERVER, element->choice->server->rsp.name);
+	values[O_PHASE] = enum_value("esim_operation_phase", queued ? "QUEUED" : "BLOCKED");
+	set_text(values, nulls, O_REASON, element->phase_reason);
+	set_next_at(request, element, values, nulls, O_NEXT_AT);
+	nulls[O_DEPENDS_ON] = !element->has_depends_on;
+	values[O_DEPENDS_ON] = element->has_depends_on ? uuid_array_of(&element->depends_on) : (Datum) 0;
+	nulls[O_RETRY_OF] = !element->has_retry_of;
+	values[O_RETRY_OF] = UUIDPGetDatum(&element->retry_of);
+	values[O_EXPIRES_AT] = TimestampTzGetDatum(element->expires_at);
+	set_text(values, nulls, O_KEY, element->idempotency_key);
+	nulls[O_CODE] = element->used_code == NULL;
+	values[O_CODE] = PointerGetDatum(element->used_code);
+}
+
+static void
+pending_values(EsimRequest *request, EsimElement *element, Datum *values, bool *nulls)
+{
+	EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+
+	values[Q_SEQ] = Int64GetDatum(element->seq);
+	values[Q_OPERATION] = UUIDPGetDatum(&element->id);
+	values[Q_LANE] = Int64GetDatum(element->device->lane);
+	values[Q_SHARD] = Int16GetDatum(ESIM_SHARD(element->device->lane));
+	values[Q_STATE] = CharGetDatum(element->state);
+	values[Q_EID] = EidPGetDatum(&element->device->eid);
+	nulls[Q_PROFILE] = profile == NULL;
+	values[Q_PROFILE] = profile ? UUIDPGetDatum(&profile->id) : (Datum) 0;
+	set_text(values, nulls, Q_SERVER, element->choice->server->rsp.name);
+	set_next_at(request, element, values, nulls, Q_NEXT_AT);
+	values[Q_EXPIRES_AT] = TimestampTzGetDatum(element->expires_at);
+	nulls[Q_WAITS_FOR] = !element->waits;
+	values[Q_WAITS_FOR] = element->waits ? uuid_array_of(&element->depends_on) : (Datum) 0;
+}
+
+static void
+insert_secrets(EsimRequest *request, EsimElement *element)
+{
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+
+	if (element->confirmation_code == NULL && request->sink_credential == NULL)
+		return;
+	values[0] = UUIDPGetDatum(&element->id);
+	values[1] = PointerGetDatum(element->confirmation_code);
+	values[2] = PointerGetDatum(request->sink_credential);
+	if (element->confirmation_code == NULL)
+		nulls[1] = 'n';
+	if (request->sink_credential == NULL)
+		nulls[2] = 'n';
+	esim_execute_latest(&insert_secret, values, nulls, 0);
+}
+
+void
+esim_insert_elements(EsimRequest *request, EsimElement **elements, int n)
+{
+	Insertion	insertion;
+	Datum		values[MAX_INSERT_COLUMNS];
+	bool		nulls[MAX_INSERT_COLUMNS];
+	NameData	owner_name;
+
+	common_operation_values(request, values, nulls);
+	begin_insertion(&insertion, &operation_target);
+	for (int i = 0; i < n; i++)
+	{
+		operation_values(request, elements[i], &owner_name, values, nulls);
+		insert_row(&insertion, values, nulls);
+	}
+	end_insertion(&insertion);
+
+	common_pending_values(request, values, nulls);
+	begin_insertion(&insertion, &pending_target);
+	for (int i = 0; i < n; i++)
+	{
+		pending_values(request, elements[i], values, nulls);
+		insert_row(&insertion, values, nulls);
+	}
+	end_insertion(&insertion);
+
+	for (int i = 0; i < n; i++)
+		insert_secrets(request, elements[i]);
+	CommandCounterIncrement();
+	esim_wake_at_commit();
+}

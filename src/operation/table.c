@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * table.c
+ *	  Access to the extension's tables without the executor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "esim.h"
+
+#include "access/nbtree.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/tuptable.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "operation/table.h"
+
+void
+esim_table_locate(EsimTable *table, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	int			found = 0;
+
+	if (table->relid == RelationGetRelid(rel) && table->natts == desc->natts)
+		return;
+	table->relid = InvalidOid;
+	table->all_given = true;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		int			c;
+
+		if (attribute->attisdropped)
+			continue;
+		for (c = 0; c < table->ncolumns; c++)
+		{
+			if (strcmp(table->columns[c], NameStr(attribute->attname)) == 0)
+				break;
+		}
+		if (c < table->ncolumns)
+		{
+			table->attnum[c] = attribute->attnum;
+			found++;
+		}
+		else if (attribute->atthasdef || attribute->attnotnull || attribute->attidentity ||
+				 attribute->attgenerated)
+			table->all_given = false;
+	}
+	if (found != table->ncolumns)
+		elog(ERROR, "table %s lacks a column", table->name);
+	table->natts = desc->natts;
+	table->relid = RelationGetRelid(rel);
+}
+
+Snapshot
+esim_latest_snapshot(void)
+{
+	CommandCounterIncrement();
+	return RegisterSnapshot(GetLatestSnapshot());
+}
+
+/* Look up the equality of the index's first column once. */
+static void
+locate_key(EsimIndex *index, Relation rel)
+{
+	Oid			type = rel->rd_opcintype[0];
+	Oid			equality;
+	FmgrInfo	function;
+
+	if (index->indexid == RelationGetRelid(rel))
+		return;
+	index->indexid = InvalidOid;
+	equality = get_opfamily_member(rel->rd_opfamily[0], type, type, BTEqualStrategyNumber);
+	if (!OidIsValid(equality))
+		elog(ERROR, "index %s has no equality", index->name);
+	fmgr_info_cxt(get_opcode(equality), &function, TopMemoryContext);
+	ScanKeyEntryInitializeWithInfo(&index->key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+								   rel->rd_indcollation[0], &function, (Datum) 0);
+	index->indexid = RelationGetRelid(rel);
+}
+
+void
+esim_scan_begin(EsimScan *scan, EsimIndex *index, Datum value, Snapshot snapshot)
+{
+	ScanKeyData key;
+
+	scan->table = index->table;
+	scan->rel = table_open(esim_relation_oid(index->table->name), AccessShareLock);
+	scan->index = index_open(esim_relation_oid(index->name), AccessShareLock);
+	esim_table_locate(index->table, scan->rel);
+	locate_key(index, scan->index);
+	key = index->key;
+	key.sk_argument = value;
+	scan->slot = table_slot_create(scan->rel, NULL);
+	scan->desc = index_beginscan(scan->rel, scan->index, snapshot, 1, 0);
+	index_rescan(scan->desc, &key, 1, NULL, 0);
+}
+
+static void
+row_of_slot(EsimScan *scan, EsimRow *row)
+{
+	EsimTable  *table = scan->table;
+
+	slot_getallattrs(scan->slot);
+	for (int c = 0; c < table->ncolumns; c++)
+	{
+		row->value[c] = scan->slot->tts_values[table->attnum[c] - 1];
+		row->null[c] = scan->slot->tts_isnull[table->attnum[c] - 1];
+	}
+}
+
+bool
+esim_scan_next(EsimScan *scan, EsimRow *row)
+{
+	if (!index_getnext_slot(scan->desc, ForwardScanDirection, scan->slot))
+		return false;
+	row_of_slot(scan, row);
+	return true;
+}
+
+bool
+esim_scan_lock(EsimScan *scan, Snapshot snapshot, EsimRow *row)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(scan->rel, &scan->slot->tts_tid, snapshot, scan->slot,
+							  GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitBlock,
+							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS |
+							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+							  &failure);
+	switch (result)
+	{
+		case TM_Ok:
+			row_of_slot(scan, row);
+			return true;
+		case TM_Deleted:
+		case TM_SelfModified:
+			return false;
+		default:
+			elog(ERROR, "unexpected result of locking a row of %s: %d", scan->table->name, result);
+	}
+	return false;
+}
+
+void
+esim_scan_end(EsimScan *scan)
+{
+	index_endscan(scan->desc);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, NoLock);
+	table_close(scan->rel, NoLock);
+}

@@ -1,0 +1,113 @@
+-- bench/common.sql
+-- What all measurements share.
+
+-- Devices with one DISABLED profile each, numbered as the simulator's populate does.
+CREATE PROCEDURE bench_fleet(n int) LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO esim_device (eid)
+	SELECT (b || esim_eid_check_digits(b))::eid
+	FROM generate_series(0, n - 1) i, LATERAL (SELECT '8904903200' || lpad(i::text, 20, '0') AS b) d;
+	INSERT INTO esim_profile (iccid, eid, state)
+	SELECT (c || esim_iccid_check_digit(c))::iccid, (b || esim_eid_check_digits(b))::eid, 'DISABLED'
+	FROM generate_series(0, n - 1) i, LATERAL (SELECT '8904903200' || lpad(i::text, 20, '0') AS b) d,
+		LATERAL (SELECT '89' || lpad(i::text, 16, '0') AS c) e;
+	COMMIT;
+	ANALYZE esim_device, esim_profile;
+END
+$$;
+
+-- Forgets all operations; the profiles are DISABLED again.
+CREATE PROCEDURE bench_clear() LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE esim_operation, esim_pending, esim_attempt, esim_profile_event, esim_deferred, esim_idempotency, esim_operation_secret;
+	UPDATE esim_profile SET state = 'DISABLED' WHERE state <> 'DISABLED';
+	COMMIT;
+END
+$$;
+
+-- One transaction that enables all profiles.
+CREATE PROCEDURE bench_queue() LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM count(*) FROM esim_enable_many((SELECT array_agg(iccid) FROM esim_profile));
+	COMMIT;
+END
+$$;
+
+-- Waits until the queue is empty.  Each look is a transaction of its own: an
+-- old snapshot would keep the queue's dead rows.
+CREATE PROCEDURE bench_drain(nap double precision) LANGUAGE plpgsql AS $$
+BEGIN
+	LOOP
+		EXIT WHEN NOT EXISTS (SELECT FROM esim_pending);
+		COMMIT;
+		PERFORM pg_sleep(nap);
+		COMMIT;
+	END LOOP;
+END
+$$;
+
+-- Operations a second, from the commit to the last one COMPLETED.
+CREATE PROCEDURE bench_execute(INOUT rate numeric DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+	begun timestamptz;
+BEGIN
+	SELECT count(*) INTO n FROM esim_profile;
+	PERFORM count(*) FROM esim_enable_many((SELECT array_agg(iccid) FROM esim_profile));
+	COMMIT;
+	begun := clock_timestamp();
+	CALL bench_drain(0.05);
+	rate := round(n / extract(epoch FROM clock_timestamp() - begun), 1);
+END
+$$;
+
+-- The same in rounds of n operations, enable and disable in turn.
+CREATE PROCEDURE bench_rounds(n int, rounds int, INOUT rate numeric DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+	some iccid[];
+	begun timestamptz;
+	seconds numeric := 0;
+BEGIN
+	SELECT array_agg(iccid) INTO some FROM (SELECT iccid FROM esim_profile LIMIT n) p;
+	FOR r IN 1 .. rounds + 2 LOOP
+		IF r % 2 = 1 THEN
+			PERFORM count(*) FROM esim_enable_many(some);
+		ELSE
+			PERFORM count(*) FROM esim_disable_many(some);
+		END IF;
+		COMMIT;
+		begun := clock_timestamp();
+		CALL bench_drain(0.003);
+		-- the first two warm up
+		IF r > 2 THEN
+			seconds := seconds + extract(epoch FROM clock_timestamp() - begun);
+		END IF;
+	END LOOP;
+	rate := round(n::numeric * rounds / seconds, 1);
+END
+$$;
+
+-- Operations a second while n of them complete, after as many to warm up; the queue is deep.
+CREATE PROCEDURE bench_rate(n int, INOUT rate numeric DEFAULT NULL) LANGUAGE plpgsql AS $$
+DECLARE
+	first bigint := 0;
+	now_done bigint;
+	begun timestamptz;
+	looked timestamptz;
+BEGIN
+	LOOP
+		PERFORM pg_sleep(0.5);
+		COMMIT;
+		looked := clock_timestamp();
+		SELECT count(*) INTO now_done FROM esim_operation WHERE status = 'COMPLETED';
+		COMMIT;
+		IF begun IS NULL AND now_done >= n / 5 THEN
+			begun := looked;
+			first := now_done;
+		ELSIF begun IS NOT NULL AND now_done - first >= n THEN
+			rate := round((now_done - first) / extract(epoch FROM looked - begun), 1);
+			RETURN;
+		END IF;
+	END LOOP;
+END
+$$;
