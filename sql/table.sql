@@ -349,14 +349,14 @@ CREATE TABLE esim_pending (
 CREATE INDEX esim_pending_lane_idx ON esim_pending (lane, seq);
 CREATE INDEX esim_pending_new_idx ON esim_pending (shard, seq) WHERE state = 'N';
 CREATE INDEX esim_pending_ready_idx ON esim_pending (server, shard, urgency, seq) WHERE state = 'R';
-CREATE INDEX esim_pending_due_idx ON esim_pending (shard, next_at) WHERE state IN ('W', 'D');
+CREATE INDEX esim_pending_due_idx ON esim_pending (shard, next_at) WHERE state IN ('W', 'D', 'P') AND next_at IS NOT NULL;
 CREATE INDEX esim_pending_expiry_idx ON esim_pending (shard, expires_at);
 COMMENT ON TABLE esim_pending IS 'The queue: one row per unfinished operation. Internal; esim_operation and esim_queue show what it means.';
 COMMENT ON COLUMN esim_pending.seq IS 'esim_operation.seq: order within the lane.';
 COMMENT ON COLUMN esim_pending.operation IS 'The operation.';
 COMMENT ON COLUMN esim_pending.lane IS 'Lane of the eUICC or of the profile.';
 COMMENT ON COLUMN esim_pending.shard IS 'Share of the lanes; a share belongs to one worker at a time.';
-COMMENT ON COLUMN esim_pending.state IS 'N: new, not looked at yet; B: behind others in its lane; R: ready; W: waits until next_at; D: waits for operations of other lanes; P: parked.';
+COMMENT ON COLUMN esim_pending.state IS 'N: new, not looked at yet; B: behind others in its lane; R: ready; W: waits until next_at; D: waits for operations of other lanes; P: parked, looked at again at next_at if there is one.';
 COMMENT ON COLUMN esim_pending.claimed IS 'The worker that holds the shard has it in hand. In no index, so that a claim is a cheap update.';
 COMMENT ON COLUMN esim_pending.priority IS 'The operation''s priority.';
 COMMENT ON COLUMN esim_pending.urgency IS 'Least priority of its lane, counted at the lane''s head.';

@@ -20,14 +20,14 @@
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
-#include "tcop/utility.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "operation/operation.h"
+#include "operation/enqueue.h"
 
 #if PG_VERSION_NUM >= 160000
 #define INSERT_INDEX_TUPLES(info, slot, estate) \
@@ -37,22 +37,12 @@
 	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
 #endif
 
-#define MAX_INSERT_COLUMNS 40
-
-/* A table and the columns for which there are values, in their order. */
+/* A table into which rows go. */
 typedef struct Target
 {
-	const char *table;
+	EsimTable	table;			/* all columns for which there are values */
 	int			nchecks;		/* CHECK constraints that the extension made */
-	EsimStatement *statement;	/* with the same parameters */
-	int			ncolumns;
-	const char *columns[MAX_INSERT_COLUMNS];
-
-	/* where they are in the table that is there */
-	Oid			relid;
-	int			natts;
-	bool		known;			/* every column with a default has a value */
-	AttrNumber	attnum[MAX_INSERT_COLUMNS];
+	EsimStatement *statement;	/* with the columns as parameters */
 } Target;
 
 /* An insertion under way. */
@@ -90,11 +80,12 @@ static EsimStatement insert_operation = {
 	"@activation_code", "bool", "bool", "text", "text", "text", "jsonb"}
 };
 static Target operation_target = {
-	"esim_operation", 3, &insert_operation, O_COUNT,
+	{"esim_operation", O_COUNT,
 	{"id", "seq", "kind", "eid", "iccid", "profile", "owner", "owner_name", "requested_by", "server",
 		"status", "phase", "phase_reason", "next_at", "attempts", "depends_on", "retry_of", "correlator",
 		"priority", "not_before", "expires_at", "created_at", "idempotency_key", "activation_code",
-	"activate_on_download", "rollback", "sink", "callback_url", "callback_method", "options"}
+	"activate_on_download", "rollback", "sink", "callback_url", "callback_method", "options"}},
+	3, &insert_operation
 };
 
 enum
@@ -117,11 +108,12 @@ static EsimStatement insert_pending = {
 	"int4", "int4", "int8", "int4", "oid"}
 };
 static Target pending_target = {
-	"esim_pending", 2, &insert_pending, Q_COUNT,
+	{"esim_pending", Q_COUNT,
 	{"seq", "operation", "lane", "shard", "state", "priority", "urgency", "kind", "activate", "eid",
 		"profile", "server", "next_at", "expires_at", "waits_for", "unresolved", "ask_first", "handling",
 		"crashes", "step", "attempts", "acting", "polls", "failures", "system_identifier", "timeline",
-	"database"}
+	"database"}},
+	2, &insert_pending
 };
 
 static EsimStatement insert_secret = {
@@ -130,55 +122,16 @@ static EsimStatement insert_secret = {
 	3, {"uuid", "text", "jsonb"}
 };
 
-/* Find the columns, when the table is not the one of last time. */
-static void
-locate_columns(Target *target, Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	int			found = 0;
-	bool		known = true;
-
-	if (target->relid == RelationGetRelid(rel) && target->natts == desc->natts)
-		return;
-	target->relid = InvalidOid;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-		int			c;
-
-		if (attribute->attisdropped)
-			continue;
-		for (c = 0; c < target->ncolumns; c++)
-		{
-			if (strcmp(target->columns[c], NameStr(attribute->attname)) == 0)
-				break;
-		}
-		if (c < target->ncolumns)
-		{
-			target->attnum[c] = attribute->attnum;
-			found++;
-		}
-		else if (attribute->atthasdef || attribute->attnotnull || attribute->attidentity ||
-				 attribute->attgenerated)
-			known = false;
-	}
-	if (found != target->ncolumns)
-		elog(ERROR, "table %s lacks a column", target->table);
-	target->known = known;
-	target->natts = desc->natts;
-	target->relid = RelationGetRelid(rel);
-}
-
 static void
 begin_insertion(Insertion *insertion, Target *target)
 {
-	Relation	rel = table_open(esim_relation_oid(target->table), RowExclusiveLock);
+	Relation	rel = table_open(esim_relation_oid(target->table.name), RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 
 	memset(insertion, 0, sizeof(*insertion));
 	insertion->target = target;
-	locate_columns(target, rel);
-	if (!target->known || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
+	esim_table_locate(&target->table, rel);
+	if (!target->table.all_given || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
 		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relforcerowsecurity ||
 		rel->rd_rel->relispartition ||
 		(desc->constr ? desc->constr->num_check : 0) > target->nchecks)
@@ -206,19 +159,19 @@ insert_row(Insertion *insertion, Datum *values, const bool *nulls)
 
 	if (insertion->rel == NULL)
 	{
-		char		spi_nulls[MAX_INSERT_COLUMNS];
+		char		spi_nulls[ESIM_MAX_COLUMNS];
 
-		for (int c = 0; c < target->ncolumns; c++)
+		for (int c = 0; c < target->table.ncolumns; c++)
 			spi_nulls[c] = nulls[c] ? 'n' : ' ';
 		esim_execute_latest(target->statement, values, spi_nulls, 0);
 		return;
 	}
 
 	memset(insertion->nulls, true, sizeof(bool) * RelationGetDescr(insertion->rel)->natts);
-	for (int c = 0; c < target->ncolumns; c++)
+	for (int c = 0; c < target->table.ncolumns; c++)
 	{
-		insertion->values[target->attnum[c] - 1] = values[c];
-		insertion->nulls[target->attnum[c] - 1] = nulls[c];
+		insertion->values[target->table.attnum[c] - 1] = values[c];
+		insertion->nulls[target->table.attnum[c] - 1] = nulls[c];
 	}
 	tuple = heap_form_tuple(RelationGetDescr(insertion->rel), insertion->values, insertion->nulls);
 	ExecStoreHeapTuple(tuple, insertion->slot, false);
@@ -242,8 +195,8 @@ end_insertion(Insertion *insertion)
 	table_close(insertion->rel, NoLock);
 }
 
-static Datum
-enum_value(const char *type, const char *label)
+Datum
+esim_enum_value(const char *type, const char *label)
 {
 	Oid			oid = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
 									  ObjectIdGetDatum(esim_type_oid(type)), CStringGetDatum(label));
@@ -278,7 +231,7 @@ common_operation_values(EsimRequest *request, Datum *values, bool *nulls)
 	memset(nulls, 0, sizeof(bool) * O_COUNT);
 	set_text(values, nulls, O_KIND, rsp_kind_name(kind->kind));
 	values[O_REQUESTED_BY] = ObjectIdGetDatum(request->caller);
-	values[O_STATUS] = enum_value("esim_operation_state", "ACCEPTED");
+	values[O_STATUS] = esim_enum_value("esim_operation_state", "ACCEPTED");
 	values[O_ATTEMPTS] = Int32GetDatum(0);
 	set_text(values, nulls, O_CORRELATOR, request->correlator);
 	values[O_PRIORITY] = Int16GetDatum(request->priority);
@@ -338,7 +291,7 @@ operation_values(EsimRequest *request, EsimElement *element, NameData *owner_nam
 	namestrcpy(owner_name, element->device->owner_name);
 	values[O_OWNER_NAME] = NameGetDatum(owner_name);
 	set_text(values, nulls, O_SERVER, element->choice->server->rsp.name);
-	values[O_PHASE] = enum_value("esim_operation_phase", queued ? "QUEUED" : "BLOCKED");
+	values[O_PHASE] = esim_enum_value("esim_operation_phase", queued ? "QUEUED" : "BLOCKED");
 	set_text(values, nulls, O_REASON, element->phase_reason);
 	set_next_at(request, element, values, nulls, O_NEXT_AT);
 	nulls[O_DEPENDS_ON] = !element->has_depends_on;
@@ -393,8 +346,8 @@ void
 esim_insert_elements(EsimRequest *request, EsimElement **elements, int n)
 {
 	Insertion	insertion;
-	Datum		values[MAX_INSERT_COLUMNS];
-	bool		nulls[MAX_INSERT_COLUMNS];
+	Datum		values[ESIM_MAX_COLUMNS];
+	bool		nulls[ESIM_MAX_COLUMNS];
 	NameData	owner_name;
 
 	common_operation_values(request, values, nulls);

@@ -186,14 +186,6 @@ extern void esim_enqueue(EsimRequest *request);
 
 extern bool esim_request_may_act_for(EsimRequest *request, Oid owner, const char *owner_name);
 
-/* ----- insertion (insert.c) ----- */
-
-/*
- * Insert the rows of accepted elements into esim_operation and esim_pending, in
- * the order given, and what is secret in their parameters; wakes the workers.
- */
-extern void esim_insert_elements(EsimRequest *request, EsimElement **elements, int n);
-
 /* ----- arguments (argument.c): raise ES400, ES422 ----- */
 
 extern char *esim_argument_text(const char *name, Datum value, int max);

@@ -220,6 +220,12 @@ void
 rsp_conversation_free(RspConversation *c)
 {
 	rsp_conversation_reset(c);
+	free(c->cleanup_method);
+	free(c->cleanup_path);
+	json_decref(c->candidates);
+	c->cleanup_method = c->cleanup_path = NULL;
+	c->candidates = NULL;
+	memset(&c->facts, 0, sizeof(c->facts));
 	free(c->reports);
 	c->reports = NULL;
 	c->nreports = 0;
@@ -372,6 +378,37 @@ set_digits(char *field, size_t size, size_t min, const char *text)
 }
 
 /*
+ * A new report, empty but for its kind; NULL when there are too many.
+ */
+RspReport *
+rsp_report_add(RspConversation *c, RspReportWhat what)
+{
+	RspReport  *report;
+
+	if (c->nreports == c->reports_size && c->nreports < RSP_MAX_REPORTS)
+	{
+		int			size = c->reports_size > 0 ? 2 * c->reports_size : 8;
+		RspReport  *reports = realloc(c->reports, size * sizeof(RspReport));
+
+		if (reports != NULL)
+		{
+			c->reports = reports;
+			c->reports_size = size;
+		}
+	}
+	if (c->nreports >= c->reports_size || c->nreports >= RSP_MAX_REPORTS)
+	{
+		c->reports_whole = false;
+		return NULL;
+	}
+	report = &c->reports[c->nreports++];
+	memset(report, 0, sizeof(*report));
+	report->what = what;
+	report->is_fallback = -1;
+	return report;
+}
+
+/*
  * Adds what the RSP said about a profile.  Dropped: identifiers that are not
  * 32, or 18 to 20 digits, a report about nothing, those beyond
  * RSP_MAX_REPORTS.
@@ -380,36 +417,67 @@ void
 rsp_report(RspConversation *c, const char *eid, const char *iccid,
 		   RspState state, int is_fallback, const char *msisdn)
 {
-	RspReport  *report;
+	RspReport  *report = rsp_report_add(c, RSP_REPORT_PROFILE);
 
-	if (c->nreports >= RSP_MAX_REPORTS)
-	{
-		c->reports_whole = false;
+	if (report == NULL)
 		return;
-	}
-	if (c->nreports == c->reports_size)
-	{
-		int			size = c->reports_size > 0 ? 2 * c->reports_size : 8;
-		RspReport  *reports = realloc(c->reports, size * sizeof(RspReport));
-
-		if (reports == NULL)
-		{
-			c->reports_whole = false;
-			return;
-		}
-		c->reports = reports;
-		c->reports_size = size;
-	}
-	report = &c->reports[c->nreports];
-	memset(report, 0, sizeof(*report));
 	if (!set_digits(report->eid, sizeof(report->eid), 32, eid) ||
 		!set_digits(report->iccid, sizeof(report->iccid), 18, iccid) ||
 		(report->eid[0] == '\0' && report->iccid[0] == '\0'))
+	{
+		c->nreports--;
 		return;
+	}
 	report->state = state;
 	report->is_fallback = is_fallback;
 	set_text(report->msisdn, sizeof(report->msisdn), msisdn);
-	c->nreports++;
+}
+
+/*
+ * See rsp.h; NULL is the empty text.
+ */
+void
+rsp_set(char *member, size_t size, const char *text)
+{
+	set_text(member, size, text);
+}
+
+/*
+ * A request for when the operation's end is committed; one at the most.
+ */
+void
+rsp_cleanup(RspConversation *c, const char *method, const char *path)
+{
+	free(c->cleanup_method);
+	free(c->cleanup_path);
+	c->cleanup_method = strdup(method);
+	c->cleanup_path = strdup(path);
+}
+
+void
+rsp_candidates(RspConversation *c, json_t *ids)
+{
+	json_decref(c->candidates);
+	c->candidates = ids;
+}
+
+/*
+ * Gives the request that has just been set a body that is no JSON.
+ * content_type is a constant.
+ */
+void
+rsp_body(RspConversation *c, const char *content_type, const char *text)
+{
+	char	   *copy = strdup(text);
+
+	if (copy == NULL)
+	{
+		rsp_wait(c, RSP_PHASE_RETRYING, MEMORY_DELAY_MS, "", "out of memory");
+		return;
+	}
+	free(c->action.body);
+	c->action.body = copy;
+	c->action.content_type = content_type;
 }
 
 /*

@@ -123,12 +123,23 @@ typedef struct RspOperation
 	const char *profile_type;
 	const char *smds_address;
 	const char *final_status;
-	const char *subscription;
-	const char *fleet;
+	const char *subscription;	/* wanted: READY, ACTIVE, INACTIVE */
+	const char *fleet;			/* its name; fleet-create: the new one's */
+	const char *fleet_rsp_id;	/* the fleet's identifier at this server */
+	bool		generate_matching_id;
+	bool		release;		/* reserve: release at once */
+	struct json_t *settings;	/* fleet-create: object, never NULL */
 	struct json_t *options;		/* object, never NULL */
-	RspState	state;			/* of the profile, as esim knows it */
+
+	/* the profile as esim knows it */
+	RspState	state;
 	bool		is_fallback;
-	const char *rsp_id;			/* of the profile */
+	const char *rsp_id;			/* at the server that prepared it */
+	const char *reserved_eid;
+	const char *profile_matching_id;
+	const char *profile_smdp_address;
+	const char *sim_id;			/* of its subscription */
+	const char *subscription_now;	/* NEW ... SCHEDULED */
 
 	int64_t		now_ms;			/* wall clock, since 1970; set before every
 								 * call */
@@ -158,15 +169,50 @@ typedef struct RspOperation
 	char		rsp_operation_id[128];	/* "": none yet */
 } RspOperation;
 
+typedef enum RspReportWhat
+{
+	RSP_REPORT_PROFILE,			/* a profile on an eUICC, or in stock */
+	RSP_REPORT_SUBSCRIPTION,	/* a subscription: rsp_id is its own */
+	RSP_REPORT_FLEET			/* a fleet: rsp_id and name */
+} RspReportWhat;
+
 /* What the RSP says about one profile; recorded even where it contradicts us. */
 typedef struct RspReport
 {
+	RspReportWhat what;
 	char		eid[33];		/* "" if not said */
 	char		iccid[21];		/* 18 to 20 digits, check digit unchecked */
 	RspState	state;			/* RSP_STATE_NONE: not said */
 	int			is_fallback;	/* -1: not said */
 	char		msisdn[24];		/* "" if not said */
+	char		rsp_id[64];		/* "" if not said, as all that follow */
+	char		rsp_state[32];	/* the server's own word */
+	char		sim_id[64];
+	char		subscription[12];
+	char		fleet_id[64];
+	char		name[204];
+	char		smdp_address[256];
+	char		matching_id[256];
 } RspReport;
+
+/*
+ * What was learned of the operation's own profile (or fleet), at whatever end
+ * of a turn: written to its row, "" where nothing was said.
+ */
+typedef struct RspFacts
+{
+	char		rsp_id[64];
+	char		rsp_state[64];
+	char		smdp_address[256];
+	char		matching_id[256];
+	char		activation_code[260];
+	char		sim_id[64];
+	char		subscription[12];
+	char		fleet[204];
+	char		imsi[20];
+	char		msisdn[24];
+	char		reserved_eid[33];
+} RspFacts;
 
 typedef enum RspActionType
 {
@@ -230,6 +276,21 @@ typedef struct RspConversation
 	int			nreports;
 	int			reports_size;
 	bool		reports_whole;	/* they are all profiles of the eUICC op->eid */
+	RspFacts	facts;			/* learned in this turn */
+
+	/*
+	 * Sent when the end of the operation is committed, its answer is not
+	 * looked at: for servers that keep finished orders until they are told.
+	 */
+	char	   *cleanup_method;
+	char	   *cleanup_path;
+
+	/*
+	 * Identifiers at the server that might be the operation's own.  With WAIT:
+	 * those that no row of esim knows come back in memo as the array
+	 * "unknown".
+	 */
+	struct json_t *candidates;
 	char		outcome[40];	/* of the last request, for esim_attempt: what
 								 * the driver made of it */
 	char		detail[512];
@@ -272,6 +333,9 @@ typedef struct RspDriver
 } RspDriver;
 
 extern const RspDriver rsp_camara;
+extern const RspDriver rsp_es2plus;
+extern const RspDriver rsp_eim;
+extern const RspDriver rsp_twilio;
 
 /* rsp.c */
 extern const RspDriver *rsp_driver(RspProtocol protocol);	/* NULL: this
@@ -306,6 +370,19 @@ extern void rsp_said(RspConversation *c, const char *rsp_code,
 					 const char *rsp_message);
 extern void rsp_report(RspConversation *c, const char *eid, const char *iccid,
 					   RspState state, int is_fallback, const char *msisdn);
+
+/* fills a report of the kind what and returns it, NULL when there are too many */
+extern RspReport *rsp_report_add(RspConversation *c, RspReportWhat what);
+
+/* copies text into a member of facts or of a report, cleaned and cut to size */
+extern void rsp_set(char *member, size_t size, const char *text);
+extern void rsp_cleanup(RspConversation *c, const char *method, const char *path);
+extern void rsp_candidates(RspConversation *c, struct json_t *ids); /* array, reference
+																	 * stolen */
+
+/* a body that is no JSON: content type and text (copied) of the request that
+ * rsp_ask() or rsp_send() has just set without a body */
+extern void rsp_body(RspConversation *c, const char *content_type, const char *text);
 extern void rsp_note(RspConversation *c, const char *outcome, const char *detail);
 
 /* Growing interval with jitter of a tenth: base doubled n times, at most max. */

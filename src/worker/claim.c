@@ -53,7 +53,8 @@ claim_due(void)
 	static EsimStatement due = {
 		"UPDATE @esim_pending p SET state = CASE WHEN p.state = 'D' THEN 'N' ELSE 'R' END, next_at = NULL"
 		" FROM (SELECT d.seq FROM unnest($1) s(shard),"
-		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at <= $2 AND NOT q.claimed"
+		"  LATERAL (SELECT q.seq FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D', 'P') AND q.next_at IS NOT NULL"
+		"    AND q.next_at <= $2 AND NOT q.claimed"
 		"   ORDER BY q.next_at LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) d) x"
 		" WHERE p.seq = x.seq",
 		3, {"int2[]", "timestamptz", "int8"}
@@ -612,7 +613,7 @@ TimestampTz
 claim_next_due(void)
 {
 	static EsimStatement earliest = {
-		"SELECT least(min((SELECT q.next_at FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D') AND q.next_at IS NOT NULL AND NOT q.claimed"
+		"SELECT least(min((SELECT q.next_at FROM @esim_pending q WHERE q.shard = s.shard AND q.state IN ('W', 'D', 'P') AND q.next_at IS NOT NULL AND NOT q.claimed"
 		"   ORDER BY q.next_at LIMIT 1)),"
 		"  min((SELECT q.expires_at FROM @esim_pending q WHERE q.shard = s.shard AND NOT q.claimed"
 		"   ORDER BY q.expires_at LIMIT 1)))"
@@ -634,7 +635,7 @@ claim_anything_left(void)
 {
 	static EsimStatement left = {
 		"SELECT 1 FROM unnest($1) s(shard), LATERAL (SELECT 1 FROM @esim_pending q"
-		" WHERE q.shard = s.shard AND q.state IN ('N', 'R', 'W', 'D')"
+		" WHERE q.shard = s.shard AND (q.state IN ('N', 'R', 'W', 'D') OR q.next_at IS NOT NULL)"
 		" AND NOT EXISTS (SELECT FROM @esim_paused z WHERE z.server IS NULL OR z.server = q.server) LIMIT 1) x LIMIT 1",
 		1, {"int2[]"}
 	};

@@ -601,7 +601,7 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 			column_add(&deferred, uuid_datum(&task->id));
 
 		column_add(&q[0], Int64GetDatum(task->seq));
-		column_add(&q[1], CharGetDatum(park ? 'P' : 'W'));
+		column_add(&q[1], CharGetDatum(park || action->phase == RSP_PHASE_PARKED ? 'P' : 'W'));
 		if (park)
 			column_add_null(&q[2]);
 		else

@@ -144,7 +144,7 @@ warn_not_started(void)
 void
 esim_look_after_worker(void)
 {
-	static EsimStatement any = {"SELECT 1 FROM @esim_pending WHERE state IN ('N', 'R', 'W', 'D') LIMIT 1", 0, {NULL}};
+	static EsimStatement any = {"SELECT 1 FROM @esim_pending WHERE state IN ('N', 'R', 'W', 'D') OR next_at IS NOT NULL LIMIT 1", 0, {NULL}};
 	EsimRights	rights;
 	bool		work;
 

@@ -1,0 +1,278 @@
+/*-------------------------------------------------------------------------
+ *
+ * decide.c
+ *	  Preconditions against the projected state, the lockout guard, quotas.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "esim.h"
+
+#include "access/xact.h"
+
+#include "operation/enqueue.h"
+
+static EsimStatement count_pending = {
+	"SELECT count(*) FROM (SELECT FROM @esim_pending q JOIN @esim_operation o ON o.id = q.operation"
+	" WHERE o.owner = $1 LIMIT $2) c",
+	2, {"regrole", "int8"}
+};
+
+/*
+ * How many unfinished operations an owner has is counted once a transaction
+ * and then added up, since counting goes through the whole queue.
+ */
+static int64
+pending_of_owner(Oid owner, bool again)
+{
+	static TimestampTz transaction = 0;
+	static Oid	counted = InvalidOid;
+	static int64 count = 0;
+
+	if (again || transaction != GetCurrentTransactionStartTimestamp() || counted != owner)
+	{
+		Datum		values[2];
+		EsimRow		row;
+
+		values[0] = ObjectIdGetDatum(owner);
+		values[1] = Int64GetDatum((int64) esim_max_pending_per_owner + 1);
+		esim_execute_latest(&count_pending, values, NULL, 1);
+		esim_row(&row, SPI_tuptable, 0);
+		count = DatumGetInt64(row.value[0]);
+		SPI_freetuptable(SPI_tuptable);
+		transaction = GetCurrentTransactionStartTimestamp();
+		counted = owner;
+	}
+	return count++;
+}
+
+void
+esim_check_quota(EsimElement *element, int accepted)
+{
+	Oid			owner = element->device->owner;
+
+	if (esim_max_pending_per_owner <= 0 ||
+		pending_of_owner(owner, false) < esim_max_pending_per_owner)
+		return;
+	/* the sum may count what a savepoint has undone; accepted is not inserted yet */
+	if (pending_of_owner(owner, true) + accepted < esim_max_pending_per_owner)
+		return;
+	element->failure =
+		esim_failure("QUOTA_EXCEEDED",
+					 psprintf("role \"%s\" has too many unfinished operations",
+							  element->device->owner_name),
+					 psprintf("At most %d are allowed.", esim_max_pending_per_owner),
+					 pstrdup("Wait until some have completed, or raise esim.max_pending_per_owner."));
+}
+
+static void
+refuse(EsimRequest *request, EsimElement *element, const ProjectQuestion *question,
+	   RspState now, RspState state)
+{
+	char		states[160];
+	char	   *label = esim_profile_label(element);
+	char	   *hint;
+
+	project_allowed_states(question, states, sizeof(states));
+	hint = psprintf("It must be %s.", states);
+	if (state == RSP_STATE_NONE)
+		element->failure =
+			esim_failure("INCOMPATIBLE_STATE",
+						 psprintf("cannot %s profile \"%s\"", request->kind->verb, label),
+						 pstrdup("It is not on this eUICC."), hint);
+	else
+		element->failure =
+			esim_failure("INCOMPATIBLE_STATE",
+						 psprintf("cannot %s profile \"%s\" in state %s", request->kind->verb,
+								  label, rsp_state_name(state)),
+						 now == state ? psprintf("Its state is %s.", rsp_state_name(state)) :
+						 psprintf("That is its state when the operations ahead of it have succeeded; now it is %s.",
+								  now == RSP_STATE_NONE ? "not on this eUICC" : rsp_state_name(now)),
+						 hint);
+}
+
+static void
+depend_on(EsimElement *element, const uint8 *id, bool waits)
+{
+	element->has_depends_on = true;
+	memcpy(element->depends_on.data, id, UUID_LEN);
+	element->waits = waits;
+}
+
+/* Kinds that need the profile on the eUICC. */
+static void
+decide_on_euicc(EsimRequest *request, EsimElement *element, EsimScratch *scratch)
+{
+	EsimLane   *lane = scratch->lane;
+	ProjectQuestion question;
+	ProjectAnswer answer;
+	RspState	now = RSP_STATE_NONE;
+
+	memset(&question, 0, sizeof(question));
+	question.kind = request->kind->kind;
+	question.driver = element->choice->driver;
+
+	if (request->kind->of_profile)
+	{
+		if (!scratch->target_found)
+		{
+			element->failure = esim_unknown_profile(element);
+			return;
+		}
+		question.profile = scratch->target.id;
+
+		/* on another eUICC is not on this one */
+		now = scratch->target.state;
+		if (esim_on_euicc(now) &&
+			!(scratch->target_has_eid && esim_same_eid(&scratch->target_eid, &lane->eid)))
+			now = RSP_STATE_NONE;
+		if (esim_lane_profile(lane, &element->profile->id) == NULL)
+		{
+			ProjectProfile profile = scratch->target;
+
+			profile.state = now;
+			esim_lane_add_profile(lane, &profile);
+		}
+	}
+
+	lane->work = esim_grow(lane->work, &lane->work_size, lane->nprofiles + lane->nops + 1,
+					  sizeof(ProjectProfile));
+	project(lane->profiles, lane->nprofiles, lane->ops, lane->nops, &question, lane->work, &answer);
+	if (!answer.allowed)
+	{
+		refuse(request, element, &question, now, answer.state);
+		return;
+	}
+	if (answer.depends_on >= 0)
+		depend_on(element, lane->ops[answer.depends_on].id, false);
+
+	if (esim_lockout_guard != ESIM_LOCKOUT_OFF && answer.only_enabled &&
+		(question.kind == RSP_DISABLE || question.kind == RSP_DELETE))
+	{
+		if (esim_lockout_guard == ESIM_LOCKOUT_ERROR)
+			element->failure =
+				esim_failure("INCOMPATIBLE_STATE",
+							 psprintf("cannot %s profile \"%s\"", request->kind->verb,
+									  esim_profile_label(element)),
+							 pstrdup("It is the only enabled profile of its eUICC, which would lose its connection."),
+							 pstrdup("Enable another profile first, or set esim.lockout_guard to warning."));
+		else
+			element->lockout = true;
+	}
+}
+
+/*
+ * A download looks at the profile wherever it is: at what is ahead for it in
+ * other lanes too.
+ */
+static void
+decide_download(EsimRequest *request, EsimElement *element, EsimScratch *scratch)
+{
+	EsimLane   *lane = scratch->lane;
+	EsimProfile *profile = element->profile;
+	ProjectQuestion question;
+	ProjectAnswer answer;
+	ProjectOperation *ops;
+	ProjectProfile *work;
+	const Eid  *bound;
+	bool		foreign;
+	int			nops = 0;
+
+	if (!scratch->target_found)
+	{
+		element->failure = esim_unknown_profile(element);
+		return;
+	}
+	memset(&question, 0, sizeof(question));
+	question.kind = RSP_DOWNLOAD;
+	question.driver = element->choice->driver;
+	question.profile = scratch->target.id;
+	question.redownload = element->redownload;
+
+	/* what was queued for it in this very call is in the lane's list only */
+	for (int i = 0; i < lane->nops; i++)
+	{
+		if (lane->ops[i].has_profile &&
+			memcmp(lane->ops[i].profile, scratch->target.id, UUID_LEN) == 0 &&
+			(scratch->nahead == 0 ||
+			 lane->ops[i].seq > scratch->ahead[scratch->nahead - 1].op.seq))
+		{
+			EsimAhead  *ahead;
+
+			scratch->ahead = esim_grow(scratch->ahead, &scratch->ahead_size, scratch->nahead + 1,
+								  sizeof(EsimAhead));
+			ahead = &scratch->ahead[scratch->nahead++];
+			ahead->op = lane->ops[i];
+			ahead->has_eid = true;
+			ahead->eid = lane->eid;
+		}
+	}
+
+	bound = scratch->target_has_eid ? &scratch->target_eid :
+		profile->has_reserved_eid ? &profile->reserved_eid : NULL;
+	ops = palloc(sizeof(ProjectOperation) * Max(scratch->nahead, 1));
+	for (int i = 0; i < scratch->nahead; i++)
+	{
+		ops[nops++] = scratch->ahead[i].op;
+		if (scratch->ahead[i].op.kind == RSP_DOWNLOAD && scratch->ahead[i].has_eid)
+			bound = &scratch->ahead[i].eid;
+	}
+	work = palloc(sizeof(ProjectProfile) * (nops + 2));
+	project(&scratch->target, 1, ops, nops, &question, work, &answer);
+
+	foreign = bound != NULL && !esim_same_eid(bound, &lane->eid);
+	if (foreign &&
+		(answer.state == RSP_STATE_DOWNLOADED || esim_on_euicc(answer.state) ||
+		 answer.state == RSP_STATE_RESERVING || answer.state == RSP_STATE_RESERVED ||
+		 answer.state == RSP_STATE_RELEASED))
+	{
+		element->failure =
+			esim_failure("IDENTIFIER_MISMATCH",
+						 psprintf("profile \"%s\" is bound to another eUICC", esim_profile_label(element)),
+						 nops > 0 ?
+						 pstrdup("It is there, reserved for it, or on its way to it.") :
+						 pstrdup("It is there, or reserved for it."),
+						 pstrdup("Use another profile, or delete it there first."));
+		return;
+	}
+	if (answer.state == RSP_STATE_DELETED && answer.allowed &&
+		!esim_redownload_anywhere(element) && (bound == NULL || foreign))
+	{
+		element->failure =
+			esim_failure("IDENTIFIER_MISMATCH",
+						 psprintf("profile \"%s\" may not be downloaded to another eUICC",
+								  esim_profile_label(element)),
+						 pstrdup("It was deleted, and may be downloaded again only to the eUICC on which it was."),
+						 pstrdup("Where the SM-DP+ allows it, set redownload to ANY in its row or in the server's options."));
+		return;
+	}
+	if (!answer.allowed)
+	{
+		refuse(request, element, &question, scratch->target.state, answer.state);
+		if (answer.state == RSP_STATE_DELETED)
+			element->failure->hint =
+				pstrdup("Its redownload setting is NEVER: order another profile.");
+		return;
+	}
+	if (answer.depends_on >= 0)
+	{
+		const EsimAhead *needed = &scratch->ahead[answer.depends_on];
+
+		depend_on(element, needed->op.id,
+				  !needed->has_eid || !esim_same_eid(&needed->eid, &lane->eid));
+	}
+	pfree(ops);
+	pfree(work);
+}
+
+/*
+ * Whether the element may be queued: else it has a failure.  What it depends
+ * on is noted in it.
+ */
+void
+esim_decide(EsimRequest *request, EsimElement *element, EsimScratch *scratch)
+{
+	if (request->kind->adds_profile)
+		decide_download(request, element, scratch);
+	else
+		decide_on_euicc(request, element, scratch);
+}
