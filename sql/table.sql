@@ -113,6 +113,7 @@ CREATE UNIQUE INDEX esim_profile_one_enabled_key ON esim_profile (eid, port) WHE
 CREATE UNIQUE INDEX esim_profile_one_fallback_key ON esim_profile (eid) WHERE is_fallback AND NOT drift;
 CREATE INDEX esim_profile_iccid_idx ON esim_profile (iccid);
 CREATE INDEX esim_profile_eid_idx ON esim_profile (eid) WHERE eid IS NOT NULL;
+CREATE INDEX esim_profile_rsp_id_idx ON esim_profile (rsp_id) WHERE rsp_id IS NOT NULL;
 CREATE INDEX esim_profile_owner_idx ON esim_profile (owner, owner_name);
 COMMENT ON TABLE esim_profile IS 'One row per eSIM profile, from reservation to deletion. Its state changes only through functions and workers.';
 COMMENT ON COLUMN esim_profile.id IS 'Key; names the profile while its ICCID is not known.';
@@ -350,6 +351,7 @@ CREATE INDEX esim_pending_lane_idx ON esim_pending (lane, seq);
 CREATE INDEX esim_pending_new_idx ON esim_pending (shard, seq) WHERE state = 'N';
 CREATE INDEX esim_pending_ready_idx ON esim_pending (server, shard, urgency, seq) WHERE state = 'R';
 CREATE INDEX esim_pending_due_idx ON esim_pending (shard, next_at) WHERE state IN ('W', 'D', 'P') AND next_at IS NOT NULL;
+CREATE INDEX esim_pending_unresolved_idx ON esim_pending (server, kind) WHERE unresolved;
 CREATE INDEX esim_pending_expiry_idx ON esim_pending (shard, expires_at);
 COMMENT ON TABLE esim_pending IS 'The queue: one row per unfinished operation. Internal; esim_operation and esim_queue show what it means.';
 COMMENT ON COLUMN esim_pending.seq IS 'esim_operation.seq: order within the lane.';

@@ -80,6 +80,7 @@ add_profiles(EsimRequest *request, EsimElement **unknown, int n)
 		const Oid	types[5] = {UUIDOID, esim_type_oid("iccid"), REGROLEOID, NAMEOID,
 		esim_type_oid("activation_code")};
 		NameData   *names = palloc0(sizeof(NameData) * count);
+		EsimFinder	finder;
 		int			missing = 0;
 
 		for (int c = 0; c < 5; c++)
@@ -137,11 +138,13 @@ add_profiles(EsimRequest *request, EsimElement **unknown, int n)
 			element->profile = NULL;
 			chunk[missing++] = element;
 		}
-		esim_load_profiles(request, chunk, missing, false);
+		if (missing > 0)
+			esim_finder_open(&finder);
 		for (int i = 0; i < missing; i++)
 		{
 			EsimElement *element = chunk[i];
 
+			esim_find_profile(request, &finder, element);
 			if (element->profile == NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -151,6 +154,8 @@ add_profiles(EsimRequest *request, EsimElement **unknown, int n)
 			if (element->failure == NULL)
 				element->redownload = esim_redownload_allowed(element);
 		}
+		if (missing > 0)
+			esim_finder_close(&finder);
 	}
 }
 

@@ -24,17 +24,32 @@ extern bool esim_redownload_anywhere(const EsimElement *element);
 
 extern EsimTable esim_device_table;
 extern EsimTable esim_profile_table;
+extern EsimTable esim_operation_table;
 extern EsimIndex esim_device_by_eid;
 extern EsimIndex esim_profile_by_id;
 extern EsimIndex esim_profile_by_eid;
+extern EsimIndex esim_operation_by_profile;
 
 /*
  * Find profile and device of every element, as far as they are the caller's.
  * What is missing becomes a failure.
  */
 extern void esim_find_rows(EsimRequest *request);
-extern void esim_load_profiles(EsimRequest *request, EsimElement **elements, int n, bool by_id);
-extern EsimDevice *esim_device_of_row(EsimRow *row, int first);
+
+/* The index scans by which rows are found. */
+typedef struct EsimFinder
+{
+	Snapshot	snapshot;
+	EsimScan	devices;
+	EsimScan	by_id;
+	EsimScan	by_iccid;
+	EsimScan	operations;
+} EsimFinder;
+
+extern void esim_finder_open(EsimFinder *finder);
+extern void esim_finder_close(EsimFinder *finder);
+extern void esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element);
+extern EsimDevice *esim_device_of_row(EsimRow *row);
 extern RspState esim_state_of_datum(Datum value);
 extern bool esim_on_euicc(RspState state);
 extern bool esim_same_eid(const Eid *a, const Eid *b);

@@ -17,6 +17,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -28,14 +29,6 @@
 #include "utils/timestamp.h"
 
 #include "operation/enqueue.h"
-
-#if PG_VERSION_NUM >= 160000
-#define INSERT_INDEX_TUPLES(info, slot, estate) \
-	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false)
-#else
-#define INSERT_INDEX_TUPLES(info, slot, estate) \
-	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
-#endif
 
 /* A table into which rows go. */
 typedef struct Target
@@ -52,7 +45,8 @@ typedef struct Insertion
 	Relation	rel;			/* NULL: by the statement */
 	EState	   *estate;
 	ResultRelInfo *info;
-	TupleTableSlot *slot;
+	TupleTableSlot **slots;
+	int			nslots;
 	Datum	   *values;
 	bool	   *nulls;
 } Insertion;
@@ -122,40 +116,58 @@ static EsimStatement insert_secret = {
 	3, {"uuid", "text", "jsonb"}
 };
 
-static void
-begin_insertion(Insertion *insertion, Target *target)
+/* true: the executor would do no more than is done here */
+static bool
+is_plain(const Target *target, Relation rel, ResultRelInfo *info)
 {
-	Relation	rel = table_open(esim_relation_oid(target->table.name), RowExclusiveLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 
-	memset(insertion, 0, sizeof(*insertion));
-	insertion->target = target;
-	esim_table_locate(&target->table, rel);
 	if (!target->table.all_given || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
 		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relforcerowsecurity ||
 		rel->rd_rel->relispartition ||
 		(desc->constr ? desc->constr->num_check : 0) > target->nchecks)
+		return false;
+	for (int i = 0; i < info->ri_NumIndices; i++)
 	{
+		if (info->ri_IndexRelationInfo[i]->ii_ExclusionOps != NULL ||
+			!info->ri_IndexRelationDescs[i]->rd_index->indimmediate)
+			return false;
+	}
+	return true;
+}
+
+/* n: how many rows there will be */
+static void
+begin_insertion(Insertion *insertion, Target *target, int n)
+{
+	Relation	rel = table_open(esim_relation_oid(target->table.name), RowExclusiveLock);
+	ResultRelInfo *info = makeNode(ResultRelInfo);
+
+	memset(insertion, 0, sizeof(*insertion));
+	insertion->target = target;
+	esim_table_locate(&target->table, rel);
+	InitResultRelInfo(info, rel, 1, NULL, 0);
+	ExecOpenIndices(info, false);
+	if (!is_plain(target, rel, info))
+	{
+		ExecCloseIndices(info);
 		table_close(rel, NoLock);
 		return;
 	}
-
 	PreventCommandIfReadOnly("INSERT");
 	insertion->rel = rel;
+	insertion->info = info;
 	insertion->estate = CreateExecutorState();
-	insertion->info = makeNode(ResultRelInfo);
-	InitResultRelInfo(insertion->info, rel, 1, NULL, 0);
-	ExecOpenIndices(insertion->info, false);
-	insertion->slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
-	insertion->values = palloc0(sizeof(Datum) * desc->natts);
-	insertion->nulls = palloc(sizeof(bool) * desc->natts);
+	insertion->slots = palloc(sizeof(TupleTableSlot *) * n);
+	insertion->values = palloc0(sizeof(Datum) * RelationGetDescr(rel)->natts);
+	insertion->nulls = palloc(sizeof(bool) * RelationGetDescr(rel)->natts);
 }
 
 static void
 insert_row(Insertion *insertion, Datum *values, const bool *nulls)
 {
 	Target	   *target = insertion->target;
-	HeapTuple	tuple;
+	TupleTableSlot *slot;
 
 	if (insertion->rel == NULL)
 	{
@@ -173,23 +185,57 @@ insert_row(Insertion *insertion, Datum *values, const bool *nulls)
 		insertion->values[target->table.attnum[c] - 1] = values[c];
 		insertion->nulls[target->table.attnum[c] - 1] = nulls[c];
 	}
-	tuple = heap_form_tuple(RelationGetDescr(insertion->rel), insertion->values, insertion->nulls);
-	ExecStoreHeapTuple(tuple, insertion->slot, false);
-	insertion->slot->tts_tableOid = RelationGetRelid(insertion->rel);
-	table_tuple_insert(insertion->rel, insertion->slot, GetCurrentCommandId(true), 0, NULL);
-	if (insertion->info->ri_NumIndices > 0)
-		list_free(INSERT_INDEX_TUPLES(insertion->info, insertion->slot, insertion->estate));
-	ExecClearTuple(insertion->slot);
-	heap_freetuple(tuple);
-	ResetPerTupleExprContext(insertion->estate);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(insertion->rel), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(insertion->rel), insertion->values,
+									   insertion->nulls),
+					   slot, true);
+	slot->tts_tableOid = RelationGetRelid(insertion->rel);
+	insertion->slots[insertion->nslots++] = slot;
+}
+
+/* Entries of all rows in one index: its pages stay in the processor's cache. */
+static void
+insert_index(Insertion *insertion, Relation index, IndexInfo *info)
+{
+	ExprContext *context = GetPerTupleExprContext(insertion->estate);
+	ExprState  *predicate = NULL;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		nulls[INDEX_MAX_KEYS];
+
+	if (info->ii_Predicate != NIL)
+		predicate = ExecPrepareQual(info->ii_Predicate, insertion->estate);
+	for (int i = 0; i < insertion->nslots; i++)
+	{
+		TupleTableSlot *slot = insertion->slots[i];
+
+		context->ecxt_scantuple = slot;
+		if (predicate == NULL || ExecQual(predicate, context))
+		{
+			FormIndexDatum(info, slot, insertion->estate, values, nulls);
+			index_insert(index, values, nulls, &slot->tts_tid, insertion->rel,
+						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+		}
+		ResetPerTupleExprContext(insertion->estate);
+	}
 }
 
 static void
 end_insertion(Insertion *insertion)
 {
+	CommandId	cid;
+
 	if (insertion->rel == NULL)
 		return;
-	ExecDropSingleTupleTableSlot(insertion->slot);
+	cid = GetCurrentCommandId(true);
+	if (insertion->nslots == 1)
+		table_tuple_insert(insertion->rel, insertion->slots[0], cid, 0, NULL);
+	else
+		table_multi_insert(insertion->rel, insertion->slots, insertion->nslots, cid, 0, NULL);
+	for (int i = 0; i < insertion->info->ri_NumIndices; i++)
+		insert_index(insertion, insertion->info->ri_IndexRelationDescs[i],
+					 insertion->info->ri_IndexRelationInfo[i]);
+	for (int i = 0; i < insertion->nslots; i++)
+		ExecDropSingleTupleTableSlot(insertion->slots[i]);
 	ExecCloseIndices(insertion->info);
 	FreeExecutorState(insertion->estate);
 	table_close(insertion->rel, NoLock);
@@ -351,7 +397,7 @@ esim_insert_elements(EsimRequest *request, EsimElement **elements, int n)
 	NameData	owner_name;
 
 	common_operation_values(request, values, nulls);
-	begin_insertion(&insertion, &operation_target);
+	begin_insertion(&insertion, &operation_target, n);
 	for (int i = 0; i < n; i++)
 	{
 		operation_values(request, elements[i], &owner_name, values, nulls);
@@ -360,7 +406,7 @@ esim_insert_elements(EsimRequest *request, EsimElement **elements, int n)
 	end_insertion(&insertion);
 
 	common_pending_values(request, values, nulls);
-	begin_insertion(&insertion, &pending_target);
+	begin_insertion(&insertion, &pending_target, n);
 	for (int i = 0; i < n; i++)
 	{
 		pending_values(request, elements[i], values, nulls);

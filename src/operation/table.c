@@ -84,20 +84,24 @@ locate_key(EsimIndex *index, Relation rel)
 }
 
 void
-esim_scan_begin(EsimScan *scan, EsimIndex *index, Datum value, Snapshot snapshot)
+esim_scan_open(EsimScan *scan, EsimIndex *index, Snapshot snapshot)
 {
-	ScanKeyData key;
-
 	scan->table = index->table;
 	scan->rel = table_open(esim_relation_oid(index->table->name), AccessShareLock);
 	scan->index = index_open(esim_relation_oid(index->name), AccessShareLock);
 	esim_table_locate(index->table, scan->rel);
 	locate_key(index, scan->index);
-	key = index->key;
-	key.sk_argument = value;
+	scan->key = index->key;
 	scan->slot = table_slot_create(scan->rel, NULL);
+	scan->snapshot = snapshot;
 	scan->desc = index_beginscan(scan->rel, scan->index, snapshot, 1, 0);
-	index_rescan(scan->desc, &key, 1, NULL, 0);
+}
+
+void
+esim_scan_search(EsimScan *scan, Datum value)
+{
+	scan->key.sk_argument = value;
+	index_rescan(scan->desc, &scan->key, 1, NULL, 0);
 }
 
 static void
@@ -123,12 +127,12 @@ esim_scan_next(EsimScan *scan, EsimRow *row)
 }
 
 bool
-esim_scan_lock(EsimScan *scan, Snapshot snapshot, EsimRow *row)
+esim_scan_lock(EsimScan *scan, EsimRow *row)
 {
 	TM_FailureData failure;
 	TM_Result	result;
 
-	result = table_tuple_lock(scan->rel, &scan->slot->tts_tid, snapshot, scan->slot,
+	result = table_tuple_lock(scan->rel, &scan->slot->tts_tid, scan->snapshot, scan->slot,
 							  GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitBlock,
 							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS |
 							  TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
@@ -148,7 +152,7 @@ esim_scan_lock(EsimScan *scan, Snapshot snapshot, EsimRow *row)
 }
 
 void
-esim_scan_end(EsimScan *scan)
+esim_scan_close(EsimScan *scan)
 {
 	index_endscan(scan->desc);
 	ExecDropSingleTupleTableSlot(scan->slot);

@@ -52,23 +52,27 @@ typedef struct EsimScan
 	EsimTable  *table;
 	Relation	rel;
 	Relation	index;
+	Snapshot	snapshot;
 	IndexScanDesc desc;
 	TupleTableSlot *slot;
+	ScanKeyData key;
 } EsimScan;
 
 /*
- * Rows with that value, in the order of the index.  What a row points to is
- * good until the next one.
+ * Open an index, search it for a value any number of times, close it.  Rows
+ * come in the order of the index; what a row points to is good until the next
+ * one.  The snapshot is the caller's.
  */
-extern void esim_scan_begin(EsimScan *scan, EsimIndex *index, Datum value, Snapshot snapshot);
+extern void esim_scan_open(EsimScan *scan, EsimIndex *index, Snapshot snapshot);
+extern void esim_scan_search(EsimScan *scan, Datum value);
 extern bool esim_scan_next(EsimScan *scan, EsimRow *row);
-extern void esim_scan_end(EsimScan *scan);
+extern void esim_scan_close(EsimScan *scan);
 
 /*
  * Lock the row of the scan FOR NO KEY UPDATE and take it as it is then, whatever
  * the isolation level.  false: it is gone.
  */
-extern bool esim_scan_lock(EsimScan *scan, Snapshot snapshot, EsimRow *row);
+extern bool esim_scan_lock(EsimScan *scan, EsimRow *row);
 
 /* The latest snapshot, with our own changes; unregister it. */
 extern Snapshot esim_latest_snapshot(void);

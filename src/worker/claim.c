@@ -142,7 +142,9 @@ enum
 	C_ATTEMPTS, C_ACTING, C_POLLS, C_FAILURES, C_FIRST_SENT, C_LAST_SENT, C_RSP_OPERATION, C_MEMO,
 	C_OWNER, C_OWNER_NAME, C_CORRELATOR, C_EID, C_ICCID, C_CODE, C_ACTIVATE, C_ROLLBACK, C_MATCHING_ID,
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
-	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY, C_OUTCOME
+	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
+	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_OUTCOME
 };
 
 #define CLAIMED_COLUMNS \
@@ -154,7 +156,9 @@ enum
 	" f.state::text, f.is_fallback, f.port, f.rsp_id, f.iccid::text," \
 	" EXISTS (SELECT FROM @esim_device d WHERE d.eid OPERATOR(@=) o.eid AND d.retired_at IS NOT NULL), o.phase::text," \
 	" CASE WHEN o.depends_on IS NOT NULL THEN (SELECT x.id::text FROM @esim_operation x WHERE x.id = ANY (o.depends_on)" \
-	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END"
+	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END," \
+	" CASE WHEN o.fleet IS NOT NULL THEN (SELECT g.rsp_id FROM @esim_fleet g WHERE g.owner = o.owner AND g.server = o.server AND g.name = o.fleet) END," \
+	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text"
 
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
@@ -264,7 +268,16 @@ make_task(HeapTuple tuple, TupleDesc desc)
 	op->final_status = task_text(task, tuple, desc, C_FINAL);
 	op->subscription = task_text(task, tuple, desc, C_SUBSCRIPTION);
 	op->fleet = task_text(task, tuple, desc, C_FLEET);
+	op->fleet_rsp_id = task_text(task, tuple, desc, C_FLEET_RSP_ID);
+	op->generate_matching_id = task_number(tuple, desc, C_GENERATE, BOOLOID);
+	op->release = task_number(tuple, desc, C_RELEASE, BOOLOID);
+	op->settings = json_object_of(task_text(task, tuple, desc, C_SETTINGS));
 	op->options = json_object_of(task_text(task, tuple, desc, C_OPTIONS));
+	op->reserved_eid = task_text(task, tuple, desc, C_RESERVED_EID);
+	op->profile_matching_id = task_text(task, tuple, desc, C_PROFILE_MATCHING);
+	op->profile_smdp_address = task_text(task, tuple, desc, C_PROFILE_SMDP);
+	op->sim_id = task_text(task, tuple, desc, C_SIM_ID);
+	op->subscription_now = task_text(task, tuple, desc, C_SUBSCRIPTION_NOW);
 	text = task_text(task, tuple, desc, C_STATE);
 	if (text != NULL && rsp_state_from_name(text, &state))
 		op->state = state;
@@ -446,6 +459,9 @@ claim_ready(int limit)
 		/* the net below the flags: one at a time, in order, in every lane */
 		"    AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq <> q.seq AND (a.seq < q.seq OR a.claimed))"
 		"    AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
+		/* a lost creation is found again only while it is the only one */
+		"    AND (q.kind NOT IN ('reserve', 'fleet-create') OR q.unresolved OR NOT EXISTS"
+		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
 		"  ORDER BY x.urgency, x.seq LIMIT $3)"
 		" UPDATE @esim_pending p SET claimed = true, handling = p.crashes > 0 FROM c, @esim_operation o"

@@ -250,6 +250,12 @@ effect_of(const Task *task, RspState *state, int *fallback)
 		case RSP_SET_FALLBACK:
 			*fallback = 1;
 			return true;
+		case RSP_RELEASE:
+			*state = RSP_STATE_RELEASED;
+			return true;
+		case RSP_CANCEL_ORDER:
+			*state = RSP_STATE_CANCELLED;
+			return true;
 		default:
 			return false;
 	}
@@ -273,7 +279,10 @@ write_effects(dlist_head *tasks, TimestampTz now)
 		2, {"uuid[]", "text[]"}
 	};
 	static EsimStatement change = {
-		"UPDATE @esim_profile p SET state = coalesce(u.state::@esim_profile_state, p.state),"
+		"UPDATE @esim_profile p SET state = CASE"
+		/* says less than we know */
+		"  WHEN u.state IN ('DOWNLOADED', 'INSTALLED') AND p.state IN ('DISABLED', 'ENABLED') THEN p.state"
+		"  ELSE coalesce(u.state::@esim_profile_state, p.state) END,"
 		" eid = coalesce(u.eid::@eid(unchecked), p.eid), iccid = coalesce(u.iccid::@iccid(unchecked), p.iccid),"
 		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
 		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
@@ -785,6 +794,35 @@ queue_refresh(Task *task)
 	esim_execute(&refresh, values, NULL, 0);
 }
 
+/*
+ * Identifiers at the server that might be those of a lost creation: the ones
+ * that no row of ours has.
+ */
+static void
+look_up_candidates(Task *task)
+{
+	static EsimStatement unknown = {
+		"SELECT u.id FROM unnest($1) u(id) WHERE u.id <> ''"
+		" AND NOT EXISTS (SELECT FROM @esim_profile p WHERE p.rsp_id = u.id)"
+		" AND NOT EXISTS (SELECT FROM @esim_fleet g WHERE g.rsp_id = u.id)", 1, {"text[]"}
+	};
+	const char **ids;
+	int			n = note_candidates(task, &ids);
+	Column		column;
+	Datum		value;
+	uint64		left;
+
+	column_init(&column, n);
+	for (int i = 0; i < n; i++)
+		column_add_text(&column, ids[i]);
+	value = column_array(&column, TEXTOID);
+	esim_execute(&unknown, &value, NULL, 0);
+	left = SPI_processed;
+	for (uint64 i = 0; i < left; i++)
+		ids[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+	note_unknown(task, ids, (int) left);
+}
+
 /* ------------------------------------------------------------------------
  * The whole
  * ------------------------------------------------------------------------ */
@@ -825,8 +863,11 @@ complete_outcomes(dlist_head *tasks)
 	{
 		Task	   *task = dlist_container(Task, node, iter.cur);
 
+		adopt_facts(task);
 		if (task->conversation.nreports > 0 || task->conversation.reports_whole)
 			report_apply(task);
+		if (task->conversation.candidates != NULL)
+			look_up_candidates(task);
 		if (task->refresh_after)
 			queue_refresh(task);
 	}

@@ -289,6 +289,11 @@ handle_answers(void)
 		if (request == NULL)
 			return false;
 		task = http_request_owner(request);
+		if (task == NULL)
+		{
+			http_request_free(request); /* a clean-up, nobody waits for it */
+			continue;
+		}
 		if (task->suspect)
 			mark_suspect(task, true);
 		task_answer(task);
@@ -312,6 +317,28 @@ submit_intents(void)
 
 		task->attempts[task->nattempts - 1].committed = true;
 		task_submit(task);
+	}
+}
+
+/* what servers are told when the end of an operation is committed */
+static void
+submit_cleanups(dlist_head *tasks)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, tasks)
+	{
+		Task	   *task = dlist_container(Task, node, iter.cur);
+		RspConversation *c = &task->conversation;
+		HttpRequest *request;
+
+		if (c->cleanup_path == NULL || task->server == NULL || shutdown_requested ||
+			(c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL))
+			continue;
+		request = http_request_create(task->server->rsp.endpoint, c->cleanup_method, c->cleanup_path,
+									  NULL, NULL, 0, NULL);
+		if (request != NULL)
+			http_loop_submit(esim_worker->http, request);
 	}
 }
 
@@ -356,7 +383,9 @@ write_one(Task *task)
 		snprintf(task->conversation.action.message, sizeof(task->conversation.action.message),
 				 "the outcome could not be applied: %.400s", error->message);
 	}
-	if (error != NULL)
+	if (error == NULL)
+		submit_cleanups(&one);
+	else
 	{
 		PG_TRY();
 		{
@@ -399,6 +428,7 @@ write_batch(void)
 
 	if (!failed)
 	{
+		submit_cleanups(&esim_worker->outcomes);
 		drop_all(&esim_worker->outcomes);
 		submit_intents();
 		return;

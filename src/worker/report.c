@@ -257,6 +257,19 @@ report_apply(Task *task)
 	bool		news;
 	bool		fallback_took_over = false;
 
+	/* stock, subscriptions and fleets are no business of an eUICC */
+	for (int i = 0; i < c->nreports; i++)
+	{
+		if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].rsp_id[0] == '\0')
+			continue;
+		adopt_report(task, &c->reports[i]);
+		memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
+		c->nreports--;
+		i--;
+	}
+	if (c->nreports == 0 && !c->reports_whole)
+		return;
+
 	if (eid == NULL && c->nreports > 0 && c->reports[0].eid[0])
 		eid = c->reports[0].eid;
 	if (eid == NULL)

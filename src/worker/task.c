@@ -85,6 +85,8 @@ task_free(Task *task)
 		rsp_json_release(task->op.memo);
 	if (task->op.options)
 		rsp_json_release(task->op.options);
+	if (task->op.settings)
+		rsp_json_release(task->op.settings);
 	if (task->server)
 	{
 		esim_server_release_slots(task->server_slot, esim_worker->slot, 1);

@@ -237,8 +237,10 @@ extern void complete_show_sent(TimestampTz now);
 extern void complete_promote(Datum *lanes, int nlanes);
 extern void complete_mark_handling(Task *task, bool handling);
 
-/* report.c */
+/* report.c, adopt.c */
 extern void report_apply(Task *task);
+extern void adopt_report(Task *task, RspReport *report);
+extern void adopt_facts(Task *task);
 
 /* shard.c */
 extern bool shard_lock(int shard);	/* false: another worker holds it */
@@ -249,7 +251,9 @@ extern int	shard_wanted(void); /* how many this worker should hold */
 extern void reclaim_shard(int shard);
 extern bool reclaim_paused(void);	/* is the whole database paused? */
 
-/* deferred.c */
+/* note.c */
+extern int	note_candidates(Task *task, const char ***ids);
+extern void note_unknown(Task *task, const char **ids, int n);
 extern char *deferred_to_json(Task *task);
 extern bool deferred_from_json(Task *task, const char *text);
 extern void complete_defer(Task *task);

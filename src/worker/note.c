@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
- * deferred.c
- *	  The outcome of an operation as text, for the case that it cannot be
- *	  applied at once: what the RSP has answered must survive a crash.
+ * note.c
+ *	  What the worker keeps as JSON: the outcome of an operation that cannot
+ *	  be applied at once (what the RSP has answered must survive a crash), and
+ *	  the candidates that a driver has asked about.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,4 +87,35 @@ deferred_from_json(Task *task, const char *text)
 	}
 	json_decref(object);
 	return true;
+}
+
+/*
+ * The identifiers that the driver wants to have looked up, as an array of
+ * texts in the current memory context; returns their number.
+ */
+int
+note_candidates(Task *task, const char ***ids)
+{
+	json_t	   *array = task->conversation.candidates;
+	size_t		n = json_array_size(array);
+
+	*ids = palloc(Max(n, 1) * sizeof(char *));
+	for (size_t i = 0; i < n; i++)
+	{
+		const char *id = json_string_value(json_array_get(array, i));
+
+		(*ids)[i] = id ? pstrdup(id) : "";
+	}
+	return (int) n;
+}
+
+/* those of them that nobody knows: for the driver's next turn */
+void
+note_unknown(Task *task, const char **ids, int n)
+{
+	json_t	   *array = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(array, json_string(ids[i]));
+	json_object_set_new(task->op.memo, "unknown", array);
 }
