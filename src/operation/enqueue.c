@@ -14,12 +14,9 @@
 #include "esim.h"
 
 #include "commands/sequence.h"
-#include "jit/jit.h"
 #include "miscadmin.h"
-#include "optimizer/cost.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/plancache.h"
 #include "utils/timestamp.h"
 
 #include "operation/enqueue.h"
@@ -366,8 +363,8 @@ enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 		esim_insert_elements(request, chunk, n);
 }
 
-static void
-enqueue(EsimRequest *request)
+void
+esim_enqueue(EsimRequest *request)
 {
 	EsimElement **list;
 	int			n;
@@ -405,32 +402,4 @@ enqueue(EsimRequest *request)
 	}
 	if (request->kind->adds_profile)
 		esim_remove_profiles(request);
-}
-
-/*
- * The statements are planned for a queue of any size: index scans, and one
- * plan for all parameters.  Statistics taken when it was short would else make
- * sequential scans of it, and make them again and again.
- */
-void
-esim_enqueue(EsimRequest *request)
-{
-	bool		seqscan = enable_seqscan;
-	bool		jit = jit_enabled;
-	int			mode = plan_cache_mode;
-
-	enable_seqscan = false;
-	jit_enabled = false;
-	plan_cache_mode = PLAN_CACHE_MODE_FORCE_GENERIC_PLAN;
-	PG_TRY();
-	{
-		enqueue(request);
-	}
-	PG_FINALLY();
-	{
-		enable_seqscan = seqscan;
-		jit_enabled = jit;
-		plan_cache_mode = mode;
-	}
-	PG_END_TRY();
 }

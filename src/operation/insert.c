@@ -43,6 +43,7 @@ typedef struct Insertion
 {
 	Target	   *target;
 	Relation	rel;			/* NULL: by the statement */
+	TupleDesc	desc;
 	EState	   *estate;
 	ResultRelInfo *info;
 	TupleTableSlot **slots;
@@ -84,26 +85,26 @@ static Target operation_target = {
 
 enum
 {
-	Q_SEQ, Q_OPERATION, Q_LANE, Q_SHARD, Q_STATE, Q_PRIORITY, Q_URGENCY, Q_KIND, Q_ACTIVATE, Q_EID,
+	Q_SEQ, Q_OPERATION, Q_LANE, Q_SHARD, Q_STATE, Q_CLAIMED, Q_PRIORITY, Q_URGENCY, Q_KIND, Q_ACTIVATE, Q_EID,
 	Q_PROFILE, Q_SERVER, Q_NEXT_AT, Q_EXPIRES_AT, Q_WAITS_FOR, Q_UNRESOLVED, Q_ASK_FIRST, Q_HANDLING,
 	Q_CRASHES, Q_STEP, Q_ATTEMPTS, Q_ACTING, Q_POLLS, Q_FAILURES, Q_SYSTEM, Q_TIMELINE, Q_DATABASE,
 	Q_COUNT
 };
 
 static EsimStatement insert_pending = {
-	"INSERT INTO @esim_pending (seq, operation, lane, shard, state, priority, urgency, kind, activate,"
-	" eid, profile, server, next_at, expires_at, waits_for, unresolved, ask_first, handling, crashes,"
+	"INSERT INTO @esim_pending (seq, operation, lane, shard, state, claimed, priority, urgency, kind,"
+	" activate, eid, profile, server, next_at, expires_at, waits_for, unresolved, ask_first, handling, crashes,"
 	" step, attempts, acting, polls, failures, system_identifier, timeline, database)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,"
-	" $20, $21, $22, $23, $24, $25, $26, $27)",
+	" $20, $21, $22, $23, $24, $25, $26, $27, $28)",
 	Q_COUNT,
-	{"int8", "uuid", "int8", "int2", "char", "int2", "int2", "text", "bool", "@eid", "uuid", "text",
+	{"int8", "uuid", "int8", "int2", "char", "bool", "int2", "int2", "text", "bool", "@eid", "uuid", "text",
 		"timestamptz", "timestamptz", "uuid[]", "bool", "bool", "bool", "int2", "int2", "int4", "int4",
 	"int4", "int4", "int8", "int4", "oid"}
 };
 static Target pending_target = {
 	{"esim_pending", Q_COUNT,
-	{"seq", "operation", "lane", "shard", "state", "priority", "urgency", "kind", "activate", "eid",
+	{"seq", "operation", "lane", "shard", "state", "claimed", "priority", "urgency", "kind", "activate", "eid",
 		"profile", "server", "next_at", "expires_at", "waits_for", "unresolved", "ask_first", "handling",
 		"crashes", "step", "attempts", "acting", "polls", "failures", "system_identifier", "timeline",
 	"database"}},
@@ -157,6 +158,8 @@ begin_insertion(Insertion *insertion, Target *target, int n)
 	PreventCommandIfReadOnly("INSERT");
 	insertion->rel = rel;
 	insertion->info = info;
+	/* a copy is not counted: thousands of pins make the resource owner slow */
+	insertion->desc = n == 1 ? RelationGetDescr(rel) : CreateTupleDescCopy(RelationGetDescr(rel));
 	insertion->estate = CreateExecutorState();
 	insertion->slots = palloc(sizeof(TupleTableSlot *) * n);
 	insertion->values = palloc0(sizeof(Datum) * RelationGetDescr(rel)->natts);
@@ -179,16 +182,15 @@ insert_row(Insertion *insertion, Datum *values, const bool *nulls)
 		return;
 	}
 
-	memset(insertion->nulls, true, sizeof(bool) * RelationGetDescr(insertion->rel)->natts);
+	memset(insertion->nulls, true, sizeof(bool) * insertion->desc->natts);
 	for (int c = 0; c < target->table.ncolumns; c++)
 	{
 		insertion->values[target->table.attnum[c] - 1] = values[c];
 		insertion->nulls[target->table.attnum[c] - 1] = nulls[c];
 	}
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(insertion->rel), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(heap_form_tuple(RelationGetDescr(insertion->rel), insertion->values,
-									   insertion->nulls),
-					   slot, true);
+	slot = MakeSingleTupleTableSlot(insertion->desc, &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(heap_form_tuple(insertion->desc, insertion->values, insertion->nulls), slot,
+					   true);
 	slot->tts_tableOid = RelationGetRelid(insertion->rel);
 	insertion->slots[insertion->nslots++] = slot;
 }
@@ -312,14 +314,6 @@ common_pending_values(EsimRequest *request, Datum *values, bool *nulls)
 }
 
 static void
-set_next_at(EsimRequest *request, EsimElement *element, Datum *values, bool *nulls, int column)
-{
-	nulls[column] = element->state != 'W' && element->state != 'D';
-	values[column] =
-		TimestampTzGetDatum(element->state == 'W' ? request->not_before : request->now);
-}
-
-static void
 operation_values(EsimRequest *request, EsimElement *element, NameData *owner_name, Datum *values,
 				 bool *nulls)
 {
@@ -339,7 +333,9 @@ operation_values(EsimRequest *request, EsimElement *element, NameData *owner_nam
 	set_text(values, nulls, O_SERVER, element->choice->server->rsp.name);
 	values[O_PHASE] = esim_enum_value("esim_operation_phase", queued ? "QUEUED" : "BLOCKED");
 	set_text(values, nulls, O_REASON, element->phase_reason);
-	set_next_at(request, element, values, nulls, O_NEXT_AT);
+	nulls[O_NEXT_AT] = element->state != 'W' && element->state != 'D';
+	values[O_NEXT_AT] =
+		TimestampTzGetDatum(element->state == 'W' ? request->not_before : request->now);
 	nulls[O_DEPENDS_ON] = !element->has_depends_on;
 	values[O_DEPENDS_ON] = element->has_depends_on ? uuid_array_of(&element->depends_on) : (Datum) 0;
 	nulls[O_RETRY_OF] = !element->has_retry_of;
@@ -354,6 +350,7 @@ static void
 pending_values(EsimRequest *request, EsimElement *element, Datum *values, bool *nulls)
 {
 	EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+	bool		early;
 
 	values[Q_SEQ] = Int64GetDatum(element->seq);
 	values[Q_OPERATION] = UUIDPGetDatum(&element->id);
@@ -364,7 +361,10 @@ pending_values(EsimRequest *request, EsimElement *element, Datum *values, bool *
 	nulls[Q_PROFILE] = profile == NULL;
 	values[Q_PROFILE] = profile ? UUIDPGetDatum(&profile->id) : (Datum) 0;
 	set_text(values, nulls, Q_SERVER, element->choice->server->rsp.name);
-	set_next_at(request, element, values, nulls, Q_NEXT_AT);
+	/* for the worker: not before then, whatever it waits for until it is its turn */
+	early = request->has_not_before && request->not_before > request->now;
+	nulls[Q_NEXT_AT] = !early && element->state != 'D';
+	values[Q_NEXT_AT] = TimestampTzGetDatum(early ? request->not_before : request->now);
 	values[Q_EXPIRES_AT] = TimestampTzGetDatum(element->expires_at);
 	nulls[Q_WAITS_FOR] = !element->waits;
 	values[Q_WAITS_FOR] = element->waits ? uuid_array_of(&element->depends_on) : (Datum) 0;

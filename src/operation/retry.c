@@ -24,12 +24,14 @@ static EsimStatement read_operations = {
 	"SELECT u.n, o.id, o.kind, o.eid, o.iccid, o.profile, o.owner, o.owner_name, o.server,"
 	" o.result::text, o.correlator, o.priority, o.activation_code, o.activate_on_download,"
 	" o.rollback, o.sink, o.callback_url, o.callback_method, o.options, s.confirmation_code,"
-	" s.sink_credential"
+	" s.sink_credential,"
+	" (SELECT has_function_privilege($2, f.oid, 'EXECUTE') FROM pg_proc f WHERE f.pronamespace = $3"
+	"  AND f.proname = 'esim_' || replace(o.kind, '-', '_'))"
 	" FROM unnest($1) WITH ORDINALITY AS u(id, n)"
 	" LEFT JOIN @esim_operation o ON o.id = u.id"
 	" LEFT JOIN @esim_operation_secret s ON s.operation = u.id"
 	" ORDER BY o.eid, o.seq, u.n",
-	1, {"uuid[]"}
+	3, {"uuid[]", "oid", "oid"}
 };
 
 static char *
@@ -70,6 +72,10 @@ retry(EsimRow *row, const pg_uuid_t *asked, Oid caller, pg_uuid_t *id, bool *loc
 		return esim_failure("SERVICE_NOT_APPLICABLE",
 							psprintf("operations of kind \"%s\" cannot be repeated", name),
 							pstrdup("They are asked for anew."), NULL);
+	if (row->null[21] || !DatumGetBool(row->value[21]))
+		return esim_failure("PERMISSION_DENIED",
+							psprintf("permission denied for operations of kind \"%s\"", name),
+							pstrdup("Repeating needs the same right as asking for it."), NULL);
 	request.caller = caller;
 	request.now = GetCurrentTimestamp();
 	request.report = true;
@@ -127,7 +133,7 @@ esim_retry(PG_FUNCTION_ARGS)
 	Datum	   *asked;
 	bool	   *asked_nulls;
 	int			n;
-	Datum		value;
+	Datum		values[3];
 	SPITupleTable *table;
 	uint64		processed;
 	RetryResult *results;
@@ -148,8 +154,10 @@ esim_retry(PG_FUNCTION_ARGS)
 				 errhint("Make several calls.")));
 
 	esim_enter_owner(&rights);
-	value = PointerGetDatum(array);
-	esim_execute_latest(&read_operations, &value, NULL, 0);
+	values[0] = PointerGetDatum(array);
+	values[1] = ObjectIdGetDatum(caller);
+	values[2] = ObjectIdGetDatum(esim_schema_oid());
+	esim_execute_latest(&read_operations, values, NULL, 0);
 	table = SPI_tuptable;
 	processed = SPI_processed;
 	results = palloc0(sizeof(RetryResult) * Max(n, 1));

@@ -464,7 +464,7 @@ claim_ready(int limit)
 		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
 		"  ORDER BY x.urgency, x.seq LIMIT $3)"
-		" UPDATE @esim_pending p SET claimed = true, handling = p.crashes > 0 FROM c, @esim_operation o"
+		" UPDATE @esim_pending p SET claimed = true, handling = false FROM c, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.ctid = c.ctid AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
 		4, {"text", "int2[]", "int8", "int8"}

@@ -271,8 +271,11 @@ begin_tasks(void)
 	{
 		Task	   *task = dlist_head_element(Task, node, &esim_worker->begin);
 
+		/* the mark is there exactly while the driver is at it */
+		if (task->suspect)
+			mark_suspect(task, true);
 		task_begin(task);
-		if (task->suspect && task->stage == TASK_FLYING)
+		if (task->suspect)
 			mark_suspect(task, false);
 	}
 }
@@ -297,7 +300,7 @@ handle_answers(void)
 		if (task->suspect)
 			mark_suspect(task, true);
 		task_answer(task);
-		if (task->suspect && task->stage == TASK_FLYING)
+		if (task->suspect)
 			mark_suspect(task, false);
 	}
 	return true;
@@ -923,7 +926,7 @@ esim_worker_main(Datum arg)
 			next_upkeep = TimestampTzPlusMilliseconds(now,
 													  esim_worker->queue_empty && esim_worker->in_flight == 0 ?
 													  Max(esim_poll_interval_ms, UPKEEP_MS) : UPKEEP_MS);
-			if (!esim_worker->queue_empty)
+			if (esim_preloaded || !esim_worker->queue_empty)
 				start_siblings();
 		}
 		if (now >= next_poll ||

@@ -257,6 +257,19 @@ report_apply(Task *task)
 	bool		news;
 	bool		fallback_took_over = false;
 
+	/* asked twice in one turn: the later answer counts */
+	for (int i = 0; i < c->nreports; i++)
+		for (int k = i + 1; k < c->nreports; k++)
+			if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].iccid[0] &&
+				c->reports[k].what == RSP_REPORT_PROFILE &&
+				strcmp(c->reports[i].iccid, c->reports[k].iccid) == 0)
+			{
+				memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
+				c->nreports--;
+				i--;
+				break;
+			}
+
 	/* stock, subscriptions and fleets are no business of an eUICC */
 	for (int i = 0; i < c->nreports; i++)
 	{

@@ -294,7 +294,7 @@ esim_server_acquire(int slot, int worker_slot, int want, int max_in_flight,
 		v->tokens = Min(burst, v->tokens +
 						rate_limit * TimestampDifferenceMilliseconds(v->tokens_at, now) / 1000.0);
 		v->tokens_at = now;
-		want = Min(want, (int) v->tokens);
+		want = v->tokens < 1 ? 0 : Min(want, (int) v->tokens);
 		v->tokens -= want;
 	}
 	v->in_flight[worker_slot] += want;

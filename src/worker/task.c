@@ -184,6 +184,9 @@ carry_out(Task *task)
 		case RSP_ACT_SEND:
 			if (prepare_request(task, true))
 			{
+				/* what was reported before it will no longer be true */
+				task->conversation.nreports = 0;
+				task->conversation.reports_whole = false;
 				if (task->requests > 1)
 					esim_server_debit(task->server_slot);
 				task_move(task, TASK_INTENT);

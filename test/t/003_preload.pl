@@ -110,7 +110,7 @@ $node->safe_psql('two', 'DROP SERVER renamed CASCADE');
 query($node, 'two', q(UPDATE esim_device SET server = 'two'));
 $simulator->config('two', latency_ms => 50);
 query($node, 'two', 'SELECT count(esim_refresh(eid)) FROM esim_device');
-$node->safe_psql('postgres', 'CREATE DATABASE three');
+$node->safe_psql('postgres', 'CREATE DATABASE spare');
 pass('CREATE DATABASE while workers are busy');
 $node->safe_psql('postgres', 'DROP DATABASE two WITH (FORCE)');
 pass('DROP DATABASE WITH (FORCE) while its worker is busy');

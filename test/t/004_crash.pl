@@ -46,7 +46,8 @@ foreach my $case (
 	ok(wait_completed($node, $db, 90), "$name: all complete");
 	is(value($node, $db, q(SELECT string_agg(kind || ' ' || result || ' ' || n, ', ' ORDER BY kind, result)
 			FROM (SELECT kind, result, count(*) AS n FROM esim_operation GROUP BY 1, 2) o)),
-		'download SUCCESS 2000, enable SUCCESS 2000, refresh SUCCESS 1000', "$name: all succeed");
+		'download SUCCESS 2000, enable SUCCESS 2000, refresh SUCCESS 1000', "$name: all succeed")
+	  or tell_failures($node, $db);
 	is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE state = 'ENABLED' AND eid IS NOT NULL)), '2000',
 		"$name: all profiles are ENABLED");
 	is(value($node, $db, 'SELECT count(*) FROM esim_pending'), '0', "$name: the queue is empty");

@@ -42,7 +42,8 @@ is($reached, '2000', 'all operations had reached it');
 ok(wait_completed($standby, $db, 90), 'all complete on the new primary, by themselves');
 is(value($standby, $db, q(SELECT string_agg(kind || ' ' || result || ' ' || n, ', ' ORDER BY kind, result)
 		FROM (SELECT kind, result, count(*) AS n FROM esim_operation GROUP BY 1, 2) o)),
-	'download SUCCESS 1000, enable SUCCESS 1000', 'all succeed');
+	'download SUCCESS 1000, enable SUCCESS 1000', 'all succeed')
+	  or tell_failures($standby, $db);
 is(value($standby, $db, q(SELECT count(*) FROM esim_profile WHERE state = 'ENABLED')), '1000', 'all profiles are ENABLED');
 ledger_is_exact($simulator, 'ledger', downloaded => 1000, enabled => 1000);
 $standby->safe_psql($db, 'SELECT count(esim_disable(iccid)) FROM esim_profile');

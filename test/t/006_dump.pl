@@ -36,7 +36,6 @@ $node->safe_psql($db, qq(
 my $queued = value($node, $db, 'SELECT count(*) FROM esim_pending');
 cmp_ok($queued, '>', 10, 'operations are queued');
 $node->safe_psql($db, 'REVOKE USAGE ON FOREIGN SERVER main FROM gone; DROP ROLE gone');
-$node->safe_psql($db, 'SELECT esim_resume()') if 0;
 
 # tables as text, for comparison; the owner that is gone dumps as a number
 my @tables = qw(esim_device esim_device_state esim_profile esim_fleet esim_operation esim_pending esim_idempotency
@@ -58,6 +57,8 @@ my $copy = new_node('restored', preload => 1);
 $copy->safe_psql('postgres', 'CREATE DATABASE fleet');
 $copy->command_ok([ 'psql', '-X', '-q', '-d', 'postgres', '-f', "$dump.globals" ], 'roles are restored');
 $copy->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $db, '-f', $dump ], 'the dump is restored');
+# not part of a dump of one database
+$copy->safe_psql('postgres', "ALTER DATABASE $db SET search_path = esim, public");
 is(contents($copy, $db), $before, 'every row is the same');
 is(value($copy, $db, "SELECT count(*) FROM esim_profile WHERE iccid::text = '$wrong'"), '1', 'the wrong check digit came back');
 is(value($copy, $db, q(SELECT count(*) FROM esim_device WHERE owner_name = 'gone')), '1', 'the device of the dropped owner came back');
@@ -93,6 +94,7 @@ $requests = $simulator->requests('main');
 my $second = new_node('second', preload => 1);
 $second->safe_psql('postgres', 'CREATE DATABASE fleet');
 $second->command_ok([ 'pg_restore', '-d', $db, "$dump.custom" ], 'pg_restore');
+$second->safe_psql('postgres', "ALTER DATABASE $db SET search_path = esim, public");
 $second->safe_psql($db, 'SELECT * FROM esim_worker_status()');
 ok(wait_until($second, $db, 'SELECT count(*) FROM esim_paused', '1'), 'the copy pauses itself');
 is($simulator->requests('main'), $requests, 'nothing is sent');
@@ -107,7 +109,7 @@ $second->safe_psql('postgres', 'CREATE DATABASE inserts');
 	$second->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'inserts', '-f', "$dump.inserts" ],
 		'a dump made with --inserts is restored with the check off');
 }
-is(value($second, 'inserts', 'SELECT count(*) FROM esim_pending'), '5', 'its queue is there');
-is(value($second, 'inserts', 'SELECT count(*) FROM esim_operation'), '5', 'and its operations');
+is(value($second, 'inserts', 'SELECT count(*) FROM esim.esim_pending'), '5', 'its queue is there');
+is(value($second, 'inserts', 'SELECT count(*) FROM esim.esim_operation'), '5', 'and its operations');
 $second->stop;
 done_testing();

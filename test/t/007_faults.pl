@@ -143,7 +143,11 @@ $node->safe_psql($db, q(SELECT count(esim_enable(p.iccid)) FROM esim_profile p J
 ok(wait_until($node, $db, q(SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED' AND server = 'storm'), '0', 90), 'storm: all complete')
   or wait_completed($node, $db, 0.1);
 is(value($node, $db, q(SELECT count(*) FROM esim_operation WHERE result = 'SUCCESS' AND server = 'storm')), '1000', 'storm: all succeed');
-is(value($node, $db, q(SELECT count(*) FROM esim_profile p JOIN esim_device d USING (eid) WHERE d.server = 'storm' AND state = 'ENABLED')), '1000', 'storm: all are ENABLED');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile p JOIN esim_device d USING (eid) WHERE d.server = 'storm' AND state = 'ENABLED')), '1000', 'storm: all are ENABLED')
+  or tell_failures($node, $db),
+  diag(query($node, $db, q(SELECT p.state, p.state_source, o.attempts, a.number, a.method, a.http_status, a.outcome, left(a.detail, 60)
+	FROM esim_profile p JOIN esim_device d USING (eid) JOIN esim_operation o ON o.profile = p.id JOIN esim_attempt a ON a.operation = o.id
+	WHERE d.server = 'storm' AND p.state <> 'ENABLED' ORDER BY o.id, a.number LIMIT 20)));
 ledger_is_exact($simulator, 'storm');
 
 # a token that runs out is fetched anew, once

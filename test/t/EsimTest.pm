@@ -17,7 +17,7 @@ use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(
   start_simulator new_node create_database create_server alter_server
-  eid iccid fleet query value rows wait_until wait_completed worker_pids
+  eid iccid fleet query value rows wait_until wait_completed tell_failures worker_pids
   ledger_is_exact
 );
 
@@ -243,6 +243,22 @@ sub wait_completed
 		q(SELECT state, unresolved, handling, crashes, ask_first, count(*), min(next_at - now()) FROM esim_pending GROUP BY 1, 2, 3, 4, 5)));
 	diag(query($node, $database, q(SELECT pid, doing, in_flight, last_error FROM esim_worker_status())));
 	return 0;
+}
+
+# What did not succeed, for the log of a test.
+sub tell_failures
+{
+	my ($node, $database) = @_;
+
+	diag(query($node, $database, q(
+		SELECT o.kind, o.result, o.error_code, left(o.error_message, 100), o.rsp_code, count(*), min(o.attempts), max(o.attempts)
+		FROM esim_operation o WHERE o.result <> 'SUCCESS' GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC LIMIT 10)));
+	diag(query($node, $database, q(
+		SELECT a.number, a.method, a.http_status, a.outcome, left(a.detail, 100), a.duration_ms, a.at
+		FROM esim_attempt a WHERE a.operation = (SELECT id FROM esim_operation WHERE result <> 'SUCCESS' ORDER BY seq LIMIT 1)
+		ORDER BY a.number LIMIT 20)));
+	diag(query($node, $database, q(SELECT what, ours, reported, count(*) FROM esim_drift GROUP BY 1, 2, 3 LIMIT 10)));
+	return;
 }
 
 # Process ids of the workers of a database.
