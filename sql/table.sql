@@ -316,6 +316,7 @@ CREATE TABLE esim_pending (
 	shard smallint NOT NULL,
 	state "char" NOT NULL CHECK (state IN ('N', 'B', 'R', 'W', 'D', 'P')),
 	claimed boolean NOT NULL DEFAULT false,
+	postmaster timestamptz,
 	priority smallint NOT NULL,
 	urgency smallint NOT NULL,
 	kind text NOT NULL,
@@ -360,6 +361,7 @@ COMMENT ON COLUMN esim_pending.lane IS 'Lane of the eUICC or of the profile.';
 COMMENT ON COLUMN esim_pending.shard IS 'Share of the lanes; a share belongs to one worker at a time.';
 COMMENT ON COLUMN esim_pending.state IS 'N: new, not looked at yet; B: behind others in its lane; R: ready; W: waits until next_at; D: waits for operations of other lanes; P: parked, looked at again at next_at if there is one.';
 COMMENT ON COLUMN esim_pending.claimed IS 'The worker that holds the shard has it in hand. In no index, so that a claim is a cheap update.';
+COMMENT ON COLUMN esim_pending.postmaster IS 'Start of the server under which it was claimed: a claim found later under the same one was ended by a crash of the worker, not by a stop of the server.';
 COMMENT ON COLUMN esim_pending.priority IS 'The operation''s priority.';
 COMMENT ON COLUMN esim_pending.urgency IS 'Least priority of its lane, counted at the lane''s head.';
 COMMENT ON COLUMN esim_pending.kind IS 'Kind of the operation.';

@@ -144,7 +144,7 @@ enum
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
 	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
 	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
-	C_SIM_ID, C_SUBSCRIPTION_NOW, C_OUTCOME
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_SYSTEM, C_TIMELINE, C_DATABASE, C_OUTCOME
 };
 
 #define CLAIMED_COLUMNS \
@@ -158,7 +158,8 @@ enum
 	" CASE WHEN o.depends_on IS NOT NULL THEN (SELECT x.id::text FROM @esim_operation x WHERE x.id = ANY (o.depends_on)" \
 	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END," \
 	" CASE WHEN o.fleet IS NOT NULL THEN (SELECT g.rsp_id FROM @esim_fleet g WHERE g.owner = o.owner AND g.server = o.server AND g.name = o.fleet) END," \
-	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text"
+	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text," \
+	" p.system_identifier, p.timeline, p.database"
 
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
@@ -209,6 +210,27 @@ json_object_of(const char *text)
 		object = rsp_json(text, strlen(text), &reason);
 	/* ours, so an object, unless somebody has edited the table */
 	return object != NULL ? object : rsp_json_object();
+}
+
+/*
+ * A row that was queued in another cluster, on another timeline or in another
+ * database, by a restore for example: nothing of this claim may go out before
+ * it is decided what it means.
+ */
+static void
+check_row_epoch(HeapTuple tuple, TupleDesc desc)
+{
+	EsimEpoch	epoch;
+
+	esim_current_epoch(&epoch);
+	if (task_number(tuple, desc, C_SYSTEM, INT8OID) == epoch.system_identifier &&
+		task_number(tuple, desc, C_TIMELINE, INT4OID) == epoch.timeline &&
+		task_number(tuple, desc, C_DATABASE, OIDOID) == epoch.database)
+		return;
+	esim_worker->foreign_rows = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("there are operations that were queued elsewhere")));
 }
 
 static Task *
@@ -464,10 +486,10 @@ claim_ready(int limit)
 		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
 		"  ORDER BY x.urgency, x.seq LIMIT $3)"
-		" UPDATE @esim_pending p SET claimed = true, handling = false FROM c, @esim_operation o"
+		" UPDATE @esim_pending p SET claimed = true, handling = false, postmaster = $5 FROM c, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.ctid = c.ctid AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
-		4, {"text", "int2[]", "int8", "int8"}
+		5, {"text", "int2[]", "int8", "int8", "timestamptz"}
 	};
 	static int	turn = 0;
 	List	   *names;
@@ -492,7 +514,7 @@ claim_ready(int limit)
 		int			granted;
 		uint64		got;
 		SPITupleTable *table;
-		Datum		values[4];
+		Datum		values[5];
 		Oid			serverid = InvalidOid;
 
 		if (server_paused(name))
@@ -528,9 +550,12 @@ claim_ready(int limit)
 		values[2] = Int64GetDatum(granted);
 		/* an even share from each shard: the next look gets the rest */
 		values[3] = Int64GetDatum(granted / Max(1, shards_held()) + 1);
+		values[4] = TimestampTzGetDatum(PgStartTime);
 		esim_execute(&claim, values, NULL, 0);
 		got = SPI_processed;
 		table = SPI_tuptable;
+		for (uint64 r = 0; r < got; r++)
+			check_row_epoch(table->vals[r], table->tupdesc);
 		for (uint64 r = 0; r < got; r++)
 			claimed(table->vals[r], table->tupdesc, name, slot, OidIsValid(serverid));
 		if (OidIsValid(serverid))
@@ -567,6 +592,8 @@ claim_expired(void)
 	esim_execute(&expired, values, NULL, 0);
 	got = SPI_processed;
 	table = SPI_tuptable;
+	for (uint64 r = 0; r < got; r++)
+		check_row_epoch(table->vals[r], table->tupdesc);
 	for (uint64 r = 0; r < got; r++)
 	{
 		Task	   *task = make_task(table->vals[r], table->tupdesc);
@@ -622,6 +649,21 @@ claim_deferred(void)
 					 "a recorded outcome could not be read");
 		task_move(task, TASK_OUTCOME);
 	}
+}
+
+/* A server or its credentials have changed: who is parked may try again. */
+void
+claim_parked(void)
+{
+	static EsimStatement parked = {
+		"WITH k AS (SELECT q.seq FROM @esim_pending q WHERE q.shard = ANY ($1) AND q.state = 'P' AND NOT q.claimed FOR NO KEY UPDATE SKIP LOCKED),"
+		" u AS (UPDATE @esim_pending p SET state = 'N', next_at = NULL FROM k WHERE p.seq = k.seq RETURNING p.operation)"
+		" UPDATE @esim_operation o SET phase = 'QUEUED', phase_reason = NULL, next_at = NULL FROM u WHERE o.id = u.operation",
+		1, {"int2[]"}
+	};
+	Datum		value = shards_array(false);
+
+	esim_execute(&parked, &value, NULL, 0);
 }
 
 /* Earliest time at which something becomes due or expires; 0: never. */

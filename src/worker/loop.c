@@ -481,11 +481,15 @@ claim(int limit)
 	{
 		begin_transaction();
 		esim_worker->next_claim = 0;
-		claim_due();
-		claim_new();
-		claimed = claim_ready(limit);
-		if (claimed < limit)
-			esim_worker->next_due = claim_next_due();
+		esim_worker->paused = reclaim_paused();
+		if (!esim_worker->paused)
+		{
+			claim_due();
+			claim_new();
+			claimed = claim_ready(limit);
+			if (claimed < limit)
+				esim_worker->next_due = claim_next_due();
+		}
 		commit_transaction();
 	}
 	PG_CATCH();
@@ -591,6 +595,25 @@ start_siblings(void)
 }
 
 static void
+decide_epoch(void)
+{
+	esim_worker->foreign_rows = false;
+	PG_TRY();
+	{
+		begin_transaction();
+		for (int i = 0; i < ESIM_SHARDS; i++)
+			if (esim_worker->held[i])
+				reclaim_epoch(i);
+		commit_transaction();
+	}
+	PG_CATCH();
+	{
+		(void) abort_transaction("looking at operations that were queued elsewhere");
+	}
+	PG_END_TRY();
+}
+
+static void
 upkeep(void)
 {
 	volatile bool extension = true;
@@ -598,6 +621,8 @@ upkeep(void)
 
 	write_batch();
 	(void) balance_shards();
+	if (esim_worker->foreign_rows)
+		decide_epoch();
 
 	PG_TRY();
 	{
@@ -612,6 +637,11 @@ upkeep(void)
 			esim_worker->paused = reclaim_paused();
 			if (!esim_worker->paused)
 				claim_expired();
+			if (esim_worker->server_generation != esim_server_generation())
+			{
+				esim_worker->server_generation = esim_server_generation();
+				claim_parked();
+			}
 			claim_deferred();
 
 			column_init(&lanes, list_length(unpromoted));
@@ -919,7 +949,7 @@ esim_worker_main(Datum arg)
 		}
 
 		now = GetCurrentTimestamp();
-		if (now >= next_upkeep)
+		if (now >= next_upkeep || esim_worker->foreign_rows)
 		{
 			upkeep();
 			/* an idle worker leaves the database in peace */

@@ -17,6 +17,7 @@
 #include "storage/fd.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 /* true: the whole database is paused */
 bool
@@ -74,8 +75,8 @@ pause_database(const char *reason)
 }
 
 /* Rows that were written in another cluster, timeline or database. */
-static void
-check_epoch(int shard)
+void
+reclaim_epoch(int shard)
 {
 	static EsimStatement foreign = {
 		"SELECT DISTINCT p.system_identifier, p.timeline, p.database FROM @esim_pending p WHERE p.shard = $1"
@@ -131,7 +132,9 @@ reclaim_claimed(int shard)
 {
 	static EsimStatement reclaim = {
 		"UPDATE @esim_pending p SET claimed = false, handling = false,"
-		" crashes = CASE WHEN p.handling THEN p.crashes + 1 ELSE greatest(p.crashes, 1) END,"
+		/* the server was stopped: no sign against anybody */
+		" crashes = CASE WHEN p.postmaster IS DISTINCT FROM $2 THEN p.crashes WHEN p.handling THEN p.crashes + 1"
+		"  ELSE greatest(p.crashes, 1) END,"
 		" unresolved = p.unresolved OR a.open, attempts = greatest(p.attempts, a.number),"
 		" acting = greatest(p.acting, CASE WHEN a.open THEN 1 ELSE 0 END),"
 		" first_sent_at = coalesce(p.first_sent_at, a.at), last_sent_at = coalesce(a.at, p.last_sent_at)"
@@ -139,18 +142,21 @@ reclaim_claimed(int shard)
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
 		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"
 		" RETURNING p.operation",
-		1, {"int2"}
+		2, {"int2", "timestamptz"}
 	};
 	static EsimStatement lost = {
 		"UPDATE @esim_attempt a SET outcome = 'LOST', detail = 'the worker ended before the answer came'"
 		" FROM unnest($1) u(operation) WHERE a.operation = u.operation AND a.outcome IS NULL",
 		1, {"uuid[]"}
 	};
-	Datum		value = Int16GetDatum(shard);
+	Datum		values[2];
+	Datum		value;
 	uint64		n;
 	Column		operations;
 
-	esim_execute(&reclaim, &value, NULL, 0);
+	values[0] = Int16GetDatum(shard);
+	values[1] = TimestampTzGetDatum(PgStartTime);
+	esim_execute(&reclaim, values, NULL, 0);
 	n = SPI_processed;
 	if (n == 0)
 		return;
@@ -183,6 +189,6 @@ void
 reclaim_shard(int shard)
 {
 	reclaim_claimed(shard);
-	check_epoch(shard);
+	reclaim_epoch(shard);
 	reclaim_blocked(shard);
 }

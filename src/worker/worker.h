@@ -204,6 +204,8 @@ typedef struct Worker
 	bool		draining[ESIM_SHARDS];	/* no claims any more */
 	List	   *unpromoted;		/* lanes whose next row was locked (int64 *) */
 	bool		paused;			/* the whole database */
+	bool		foreign_rows;	/* of another epoch were met */
+	uint64		server_generation;	/* of which parked operations know */
 	TimestampTz next_due;		/* earliest next_at known; 0: none */
 	TimestampTz next_claim;		/* not before, when a server holds back */
 	bool		queue_empty;	/* nothing to do in the shards held */
@@ -226,6 +228,7 @@ extern void claim_new(void);
 extern int	claim_ready(int limit);
 extern void claim_expired(void);
 extern void claim_deferred(void);
+extern void claim_parked(void);
 extern TimestampTz claim_next_due(void);
 extern bool claim_anything_left(void);
 
@@ -249,6 +252,7 @@ extern int	shard_wanted(void); /* how many this worker should hold */
 
 /* reclaim.c; within a transaction with SPI connected */
 extern void reclaim_shard(int shard);
+extern void reclaim_epoch(int shard);
 extern bool reclaim_paused(void);	/* is the whole database paused? */
 
 /* note.c */
