@@ -35,8 +35,8 @@ http_wipe_free(void *pointer, size_t size)
 	free(pointer);
 }
 
-static void
-wipe_free_string(char *text)
+void
+http_wipe_free_string(char *text)
 {
 	if (text != NULL)
 		http_wipe_free(text, strlen(text));
@@ -110,10 +110,11 @@ http_credential_release(HttpCredential *credential)
 		http_wipe_free(credential, sizeof(HttpCredential) + credential->length);
 }
 
+/* text may stand in front of its blocks */
 static bool
 is_pem(const char *text)
 {
-	return strncmp(text, "-----BEGIN", 10) == 0;
+	return strstr(text, "-----BEGIN ") != NULL;
 }
 
 static bool
@@ -141,10 +142,10 @@ has_control(const char *text)
 
 /*
  * Takes the URL apart into endpoint's base, origin, target, host and port.
- * option is the name for messages.  False: error is filled.
+ * what is its name for messages.  False: error is filled.
  */
 static bool
-take_url(HttpEndpoint *endpoint, const char *option, const char *url,
+take_url(HttpEndpoint *endpoint, const char *what, const char *url,
 		 bool query_allowed, char *error, size_t error_size)
 {
 	CURLU	   *parts;
@@ -159,14 +160,14 @@ take_url(HttpEndpoint *endpoint, const char *option, const char *url,
 
 	if (url == NULL || *url == '\0')
 	{
-		snprintf(error, error_size, "option \"%s\" is missing", option);
+		snprintf(error, error_size, "%s is missing", what);
 		return false;
 	}
 	if (!is_clean(url))
 	{
 		snprintf(error, error_size,
-				 "option \"%s\" has a blank, a control character or one beyond ASCII",
-				 option);
+				 "%s has a blank, a control character or one beyond ASCII",
+				 what);
 		return false;
 	}
 
@@ -179,25 +180,25 @@ take_url(HttpEndpoint *endpoint, const char *option, const char *url,
 	code = curl_url_set(parts, CURLUPART_URL, url,
 						CURLU_NON_SUPPORT_SCHEME | CURLU_DISALLOW_USER);
 	if (code == CURLUE_USER_NOT_ALLOWED)
-		snprintf(error, error_size, "option \"%s\" must not contain a user name", option);
+		snprintf(error, error_size, "%s must not contain a user name", what);
 	else if (code != CURLUE_OK ||
 			 curl_url_get(parts, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
 			 curl_url_get(parts, CURLUPART_HOST, &host, 0) != CURLUE_OK)
-		snprintf(error, error_size, "option \"%s\" is not a URL with a scheme and a host",
-				 option);
+		snprintf(error, error_size, "%s is not a URL with a scheme and a host",
+				 what);
 	else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0)
-		snprintf(error, error_size, "option \"%s\" is not an https URL", option);
+		snprintf(error, error_size, "%s is not an https URL", what);
 	else if (strcmp(scheme, "http") == 0 && !endpoint->allow_http)
 		snprintf(error, error_size,
-				 "option \"%s\" is not an https URL and \"allow_http\" is off", option);
+				 "%s is not an https URL and \"allow_http\" is off", what);
 	else if (strchr(url, '#') != NULL)
-		snprintf(error, error_size, "option \"%s\" must not have a fragment", option);
+		snprintf(error, error_size, "%s must not have a fragment", what);
 	else if (strchr(url, '?') != NULL && !query_allowed)
-		snprintf(error, error_size, "option \"%s\" must not have a query", option);
+		snprintf(error, error_size, "%s must not have a query", what);
 	else if (curl_url_get(parts, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK ||
 			 curl_url_get(parts, CURLUPART_URL, &whole, 0) != CURLUE_OK ||
 			 strtol(port, NULL, 10) < 1)
-		snprintf(error, error_size, "option \"%s\" is not a valid URL", option);
+		snprintf(error, error_size, "%s is not a valid URL", what);
 	else
 	{
 		path = strchr(strstr(whole, "://") + 3, '/');
@@ -235,9 +236,9 @@ take_url(HttpEndpoint *endpoint, const char *option, const char *url,
  * The text of a PEM file, or of a value that is PEM text itself, with the
  * line last behind it.  NULL: error is filled.
  */
-static char *
-load_pem(const char *option, const char *value, const char *last,
-		 char *error, size_t error_size)
+char *
+http_load_pem(const char *option, const char *value, const char *last,
+			  char *error, size_t error_size)
 {
 	char	   *text = NULL;
 	size_t		length = 0;
@@ -300,20 +301,20 @@ load_client_cert(HttpEndpoint *endpoint, const HttpEndpointOptions *options,
 	if (key == NULL || *key == '\0')
 		key = options->client_cert;
 	snprintf(line, sizeof(line), "\nendpoint %lu\n", ++last_number);
-	endpoint->client_cert = load_pem("client_cert", options->client_cert, line,
-									 error, error_size);
+	endpoint->client_cert = http_load_pem("client_cert", options->client_cert, line,
+										  error, error_size);
 	if (endpoint->client_cert == NULL)
 		return false;
-	endpoint->client_key = load_pem("client_key", key, "", error, error_size);
+	endpoint->client_key = http_load_pem("client_key", key, "", error, error_size);
 	return endpoint->client_key != NULL;
 }
 
 /*
  * An endpoint for url with the options' limits and TLS, without credentials.
- * option is url's name for messages.  NULL: error is filled.
+ * what is url's name for messages.  NULL: error is filled.
  */
 HttpEndpoint *
-http_endpoint_new(const HttpEndpointOptions *options, const char *option,
+http_endpoint_new(const HttpEndpointOptions *options, const char *what,
 				  const char *url, bool query_allowed,
 				  char *error, size_t error_size)
 {
@@ -335,7 +336,7 @@ http_endpoint_new(const HttpEndpointOptions *options, const char *option,
 	endpoint->verify = options->verify;
 	endpoint->allow_http = options->allow_http;
 
-	if (!take_url(endpoint, option, url, query_allowed, error, error_size))
+	if (!take_url(endpoint, what, url, query_allowed, error, error_size))
 	{
 		http_endpoint_release(endpoint);
 		return NULL;
@@ -371,8 +372,8 @@ http_endpoint_create(const HttpEndpointOptions *options,
 	bool		ok = true;
 
 	error[0] = '\0';
-	endpoint = http_endpoint_new(options, "url", options->base_url, false,
-								 error, error_size);
+	endpoint = http_endpoint_new(options, "option \"url\"", options->base_url,
+								 false, error, error_size);
 	if (endpoint == NULL)
 		return NULL;
 
@@ -427,9 +428,19 @@ http_endpoint_create(const HttpEndpointOptions *options,
 			}
 			break;
 		case HTTP_AUTH_PRIVATE_KEY_JWT:
+			if (options->client_id == NULL || *options->client_id == '\0')
+				missing = "client_id";
+			else if (options->private_key == NULL || *options->private_key == '\0')
+				missing = "private_key";
+			else if (missing == NULL &&
+					 !http_tokens_create(endpoint, options, error, error_size))
+			{
+				http_endpoint_release(endpoint);
+				return NULL;
+			}
+			break;
 		default:
-			snprintf(error, error_size,
-					 "authentication method is not supported by this release");
+			snprintf(error, error_size, "unknown authentication method");
 			http_endpoint_release(endpoint);
 			return NULL;
 	}
@@ -479,8 +490,8 @@ http_endpoint_release(HttpEndpoint *endpoint)
 	free(endpoint->host);
 	free(endpoint->port);
 	free(endpoint->ca_file);
-	wipe_free_string(endpoint->client_cert);
-	wipe_free_string(endpoint->client_key);
+	http_wipe_free_string(endpoint->client_cert);
+	http_wipe_free_string(endpoint->client_key);
 	free(endpoint);
 }
 

@@ -51,12 +51,16 @@ typedef struct HttpEndpointOptions
 	const char *password;
 	const char *client_id;
 	const char *client_secret;
-	const char *private_key;	/* PEM text */
-	const char *key_id;
-	const char *token_url;
-	const char *openid_config_url;
+	const char *private_key;	/* path or PEM text: RSA of 2048 bits or more,
+								 * or EC P-256 */
+	const char *key_id;			/* kid of assertions, NULL: none */
+	const char *token_url;		/* absolute, or a path at base_url's server */
+	const char *openid_config_url;	/* where the token endpoint is told, if
+									 * there is no token_url */
 	const char *scope;
-	const char *audience;
+	const char *audience;		/* parameter of token requests; with
+								 * private_key_jwt aud of the assertion
+								 * instead of the token endpoint's URL */
 } HttpEndpointOptions;
 
 /* What became of a request; the difference that matters is whether the peer

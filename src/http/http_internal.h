@@ -49,6 +49,7 @@ typedef struct HttpCredential
 } HttpCredential;
 
 typedef struct HttpTokenSource HttpTokenSource;
+typedef struct HttpSigner HttpSigner;
 typedef struct HttpHandle HttpHandle;
 
 TAILQ_HEAD(HttpRequestList, HttpRequest);
@@ -109,7 +110,8 @@ typedef enum HttpRequestState
 struct HttpRequest
 {
 	HttpEndpoint *endpoint;
-	HttpEndpoint *token_for;	/* a token request of this endpoint */
+	HttpEndpoint *token_for;	/* a token or discovery request of this
+								 * endpoint */
 	void	   *owner;
 	HttpLoop   *loop;
 	HttpRequestState state;
@@ -153,7 +155,7 @@ struct HttpRequest
 
 /* endpoint.c */
 extern HttpEndpoint *http_endpoint_new(const HttpEndpointOptions *options,
-									   const char *option, const char *url,
+									   const char *what, const char *url,
 									   bool query_allowed,
 									   char *error, size_t error_size);
 extern HttpHandle *http_endpoint_take_handle(HttpEndpoint *endpoint);
@@ -164,7 +166,10 @@ extern HttpCredential *http_credential_create(const char *scheme,
 extern HttpCredential *http_credential_basic(const char *user,
 											 const char *password);
 extern void http_credential_release(HttpCredential *credential);
+extern char *http_load_pem(const char *option, const char *value, const char *last,
+						   char *error, size_t error_size);
 extern void http_wipe_free(void *pointer, size_t size);
+extern void http_wipe_free_string(char *text);
 extern struct curl_slist http_last_header;
 
 /* request.c */
@@ -205,5 +210,17 @@ extern void http_tokens_forget_request(HttpEndpoint *endpoint);
 extern void http_tokens_accepted(HttpEndpoint *endpoint);
 extern bool http_tokens_rejected(HttpEndpoint *endpoint,
 								 HttpCredential *credential);
+
+/* discovery.c */
+extern HttpRequest *http_discovery_request(HttpEndpoint *endpoint);
+extern char *http_discovery_token_url(const HttpAnswer *answer, char *error,
+									  size_t error_size);
+
+/* jwt.c */
+extern HttpSigner *http_signer_create(const char *client_id, const char *private_key,
+									  const char *key_id, char *error, size_t error_size);
+extern void http_signer_free(HttpSigner *signer);
+extern char *http_signer_assertion(const HttpSigner *signer, const char *audience,
+								   char *error, size_t error_size);
 
 #endif							/* ESIM_HTTP_INTERNAL_H */

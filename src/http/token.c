@@ -4,6 +4,10 @@
  *	  OAuth 2.0 client credentials (RFC 6749 4.4): an endpoint's access token,
  *	  fetched when it is needed, kept until shortly before it expires.
  *
+ * Where the token endpoint is, is said by an option or asked of the OpenID
+ * provider's configuration first.  There is one such request at a time, for
+ * the configuration or for a token.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef _GNU_SOURCE
@@ -29,12 +33,31 @@
 #define BACKOFF_FIRST_US		INT64_C(1000000)
 #define BACKOFF_MAX_US			INT64_C(60000000)
 
+/* how long the OpenID provider's configuration is good for; tests have less */
+#ifndef DISCOVERY_LIFETIME_US
+#define DISCOVERY_LIFETIME_US	INT64_C(3600000000)
+#endif
+
+#define ASSERTION_FIELDS \
+	"&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer" \
+	"&client_assertion="
+
 struct HttpTokenSource
 {
-	HttpEndpoint *endpoint;		/* the token endpoint */
+	HttpEndpoint *endpoint;		/* the token endpoint, NULL: not known yet */
+	char	   *url;			/* its URL as it was told */
+	HttpCredential *credential; /* that it is shown, NULL: none */
 	char	   *form;			/* body of the token request; holds secrets */
 	size_t		form_length;
+	HttpSigner *signer;			/* of assertions, NULL: none */
+	char	   *audience;		/* of assertions, NULL: url */
+
+	HttpEndpoint *config;		/* of the OpenID configuration, NULL: none */
+	int64_t		look_us;		/* when to look there again */
+	int			config_failures;	/* in a row */
+
 	HttpRequest *request;		/* under way, NULL: none */
+	bool		discovering;	/* it is one for the configuration */
 	int64_t		expires_us;
 	int			failures;		/* token requests in a row */
 	int			rejections;		/* 401 in a row */
@@ -87,7 +110,7 @@ add_field(char *to, const char *name, const char *value)
 	return form_encode(to, value);
 }
 
-/* the body of the token request; false: no memory */
+/* the body of the token request but for an assertion; false: no memory */
 static bool
 make_form(HttpTokenSource *tokens, const HttpEndpointOptions *options)
 {
@@ -101,12 +124,12 @@ make_form(HttpTokenSource *tokens, const HttpEndpointOptions *options)
 		return false;
 	to = stpcpy(tokens->form, "grant_type=client_credentials");
 	to = add_field(to, "scope", options->scope);
-	to = add_field(to, "audience", options->audience);
-	if (options->auth == HTTP_AUTH_CLIENT_SECRET_POST)
-	{
+	if (options->auth != HTTP_AUTH_PRIVATE_KEY_JWT)
+		to = add_field(to, "audience", options->audience);
+	if (options->auth != HTTP_AUTH_CLIENT_SECRET_BASIC)
 		to = add_field(to, "client_id", options->client_id);
+	if (options->auth == HTTP_AUTH_CLIENT_SECRET_POST)
 		to = add_field(to, "client_secret", options->client_secret);
-	}
 	tokens->form_length = to - tokens->form;
 	return true;
 }
@@ -133,8 +156,66 @@ make_basic(const HttpEndpointOptions *options)
 }
 
 /*
- * Gives the endpoint a source of tokens.  token_url is absolute, or begins
- * with '/' at the server of the base URL.  False: error is filled.
+ * text, or the same at the server of the endpoint's base URL if it begins with
+ * '/'; malloc'ed.
+ */
+static char *
+absolute_url(const HttpEndpoint *endpoint, const char *text)
+{
+	size_t		size = endpoint->target + strlen(text) + 1;
+	char	   *url;
+
+	if (text[0] != '/')
+		return strdup(text);
+	url = malloc(size);
+	if (url != NULL)
+		snprintf(url, size, "%.*s%s", (int) endpoint->target, endpoint->base, text);
+	return url;
+}
+
+/*
+ * Makes url, which becomes ours, the token endpoint's; limits and TLS are
+ * those of options.  What was known before stays if that fails: error is
+ * filled then.
+ */
+static bool
+set_token_url(HttpTokenSource *tokens, const HttpEndpointOptions *options,
+			  const char *what, char *url, char *error, size_t error_size)
+{
+	HttpEndpoint *endpoint;
+
+	if (url == NULL)
+	{
+		snprintf(error, error_size, "out of memory");
+		return false;
+	}
+	if (tokens->url != NULL && strcmp(tokens->url, url) == 0)
+	{
+		free(url);
+		return true;
+	}
+	endpoint = http_endpoint_new(options, what, url, true, error, error_size);
+	if (endpoint == NULL)
+	{
+		free(url);
+		return false;
+	}
+	if (tokens->credential != NULL)
+	{
+		tokens->credential->refs++;
+		endpoint->credential = tokens->credential;
+	}
+	http_endpoint_release(tokens->endpoint);
+	free(tokens->url);
+	tokens->endpoint = endpoint;
+	tokens->url = url;
+	return true;
+}
+
+/*
+ * Gives the endpoint a source of tokens.  token_url and openid_config_url are
+ * absolute, or begin with '/' at the server of the base URL; with both, the
+ * first counts.  False: error is filled.
  */
 bool
 http_tokens_create(HttpEndpoint *endpoint, const HttpEndpointOptions *options,
@@ -142,19 +223,14 @@ http_tokens_create(HttpEndpoint *endpoint, const HttpEndpointOptions *options,
 {
 	HttpEndpointOptions token_options = *options;
 	HttpTokenSource *tokens;
-	char	   *url = NULL;
+	bool		discover = options->token_url == NULL || *options->token_url == '\0';
+	char	   *url;
 
-	if (options->token_url == NULL || *options->token_url == '\0')
+	if (discover && (options->openid_config_url == NULL || *options->openid_config_url == '\0'))
 	{
-		if (options->openid_config_url != NULL && *options->openid_config_url != '\0')
-			snprintf(error, error_size,
-					 "option \"openid_config_url\" is not supported by this release, "
-					 "\"token_url\" is needed");
-		else
-			snprintf(error, error_size, "option \"token_url\" is missing");
+		snprintf(error, error_size, "option \"token_url\" is missing");
 		return false;
 	}
-
 	tokens = calloc(1, sizeof(HttpTokenSource));
 	if (tokens == NULL)
 	{
@@ -162,41 +238,46 @@ http_tokens_create(HttpEndpoint *endpoint, const HttpEndpointOptions *options,
 		return false;
 	}
 	endpoint->tokens = tokens;
-	if (options->token_url[0] == '/')
-	{
-		size_t		size = endpoint->target + strlen(options->token_url) + 1;
-
-		url = malloc(size);
-		if (url == NULL)
-		{
-			snprintf(error, error_size, "out of memory");
-			return false;
-		}
-		snprintf(url, size, "%.*s%s", (int) endpoint->target, endpoint->base,
-				 options->token_url);
-	}
-	token_options.max_answer = MAX_TOKEN_ANSWER;
-	tokens->endpoint = http_endpoint_new(&token_options, "token_url",
-										 url != NULL ? url : options->token_url,
-										 true, error, error_size);
-	free(url);
-	if (tokens->endpoint == NULL)
-		return false;
 	if (!make_form(tokens, options))
 	{
 		snprintf(error, error_size, "out of memory");
 		return false;
 	}
-	if (options->auth == HTTP_AUTH_CLIENT_SECRET_BASIC)
+	if (options->auth == HTTP_AUTH_PRIVATE_KEY_JWT)
 	{
-		tokens->endpoint->credential = make_basic(options);
-		if (tokens->endpoint->credential == NULL)
+		tokens->signer = http_signer_create(options->client_id, options->private_key,
+											options->key_id, error, error_size);
+		if (tokens->signer == NULL)
+			return false;
+		if (options->audience != NULL && *options->audience != '\0' &&
+			(tokens->audience = strdup(options->audience)) == NULL)
 		{
 			snprintf(error, error_size, "out of memory");
 			return false;
 		}
 	}
-	return true;
+	if (options->auth == HTTP_AUTH_CLIENT_SECRET_BASIC)
+	{
+		tokens->credential = make_basic(options);
+		if (tokens->credential == NULL)
+		{
+			snprintf(error, error_size, "out of memory");
+			return false;
+		}
+	}
+
+	token_options.max_answer = MAX_TOKEN_ANSWER;
+	url = absolute_url(endpoint, discover ? options->openid_config_url : options->token_url);
+	if (!discover)
+		return set_token_url(tokens, &token_options, "option \"token_url\"", url,
+							 error, error_size);
+	if (url == NULL)
+		snprintf(error, error_size, "out of memory");
+	else
+		tokens->config = http_endpoint_new(&token_options, "option \"openid_config_url\"",
+										   url, true, error, error_size);
+	free(url);
+	return tokens->config != NULL;
 }
 
 void
@@ -205,7 +286,12 @@ http_tokens_free(HttpTokenSource *tokens)
 	if (tokens == NULL)
 		return;
 	http_endpoint_release(tokens->endpoint);
+	http_endpoint_release(tokens->config);
+	http_credential_release(tokens->credential);
+	http_signer_free(tokens->signer);
 	http_wipe_free(tokens->form, tokens->form_length);
+	free(tokens->audience);
+	free(tokens->url);
 	free(tokens);
 }
 
@@ -236,6 +322,54 @@ token_failed(HttpTokenSource *tokens, int status, const char *error)
 }
 
 /*
+ * The request for a token, with a fresh assertion where there are any.  NULL:
+ * error is filled.
+ */
+static HttpRequest *
+token_request(HttpTokenSource *tokens, char *error, size_t error_size)
+{
+	HttpRequest *request;
+	char	   *assertion = NULL;
+	char	   *form = tokens->form;
+	size_t		length = tokens->form_length;
+
+	if (tokens->signer != NULL)
+	{
+		assertion = http_signer_assertion(tokens->signer, tokens->audience != NULL ?
+										  tokens->audience : tokens->url,
+										  error, error_size);
+		if (assertion == NULL)
+			return NULL;
+		length += strlen(ASSERTION_FIELDS) + strlen(assertion);
+		form = malloc(length + 1);
+		if (form != NULL)
+			stpcpy(stpcpy(stpcpy(form, tokens->form), ASSERTION_FIELDS), assertion);
+		http_wipe_free_string(assertion);
+	}
+
+	snprintf(error, error_size, "out of memory");
+	if (form == NULL)
+		return NULL;
+	request = http_request_create(tokens->endpoint, "POST", "",
+								  "application/x-www-form-urlencoded",
+								  form, length, NULL);
+	if (form != tokens->form)
+		http_wipe_free(form, length);
+	if (request == NULL)
+		return NULL;
+	if (!http_request_header(request, "Accept", "application/json"))
+	{
+		http_request_free(request);
+		return NULL;
+	}
+
+	/* an assertion is good for one use */
+	if (tokens->signer == NULL)
+		http_request_asks_only(request);
+	return request;
+}
+
+/*
  * Whether requests of the endpoint can be started.  Fetches a token where one
  * is needed and none is under way; after a failure no other is tried for a
  * while.
@@ -246,6 +380,7 @@ http_tokens_state(HttpLoop *loop, HttpEndpoint *endpoint)
 	HttpTokenSource *tokens = endpoint->tokens;
 	HttpRequest *request;
 	int64_t		now;
+	char		error[200] = "out of memory";
 
 	if (tokens == NULL)
 		return HTTP_TOKEN_READY;
@@ -258,17 +393,15 @@ http_tokens_state(HttpLoop *loop, HttpEndpoint *endpoint)
 	if (tokens->failures > 0 && now < tokens->not_before_us)
 		return HTTP_TOKEN_FAILED;
 
-	request = http_request_create(tokens->endpoint, "POST", "",
-								  "application/x-www-form-urlencoded",
-								  tokens->form, tokens->form_length, NULL);
-	if (request == NULL ||
-		!http_request_header(request, "Accept", "application/json"))
+	tokens->discovering = tokens->config != NULL &&
+		(tokens->endpoint == NULL || now >= tokens->look_us);
+	request = tokens->discovering ? http_discovery_request(tokens->config) :
+		token_request(tokens, error, sizeof(error));
+	if (request == NULL)
 	{
-		http_request_free(request);
-		token_failed(tokens, 0, "out of memory");
+		token_failed(tokens, 0, error);
 		return HTTP_TOKEN_FAILED;
 	}
-	http_request_asks_only(request);
 	request->token_for = endpoint;
 	http_endpoint_retain(endpoint);
 	tokens->request = request;
@@ -388,7 +521,42 @@ take_token(HttpEndpoint *endpoint, const json_t *object)
 }
 
 /*
- * The token request is over; its caller frees it.
+ * The OpenID configuration was asked for.  While it cannot be had, a token
+ * endpoint that is known from before is used.
+ */
+static void
+take_configuration(HttpTokenSource *tokens, const HttpAnswer *answer)
+{
+	const HttpEndpoint *config = tokens->config;
+	HttpEndpointOptions options;
+	char		error[200] = "";
+	char	   *url = http_discovery_token_url(answer, error, sizeof(error));
+
+	memset(&options, 0, sizeof(options));
+	options.timeout_ms = config->timeout_ms;
+	options.connect_timeout_ms = config->connect_timeout_ms;
+	options.max_answer = config->max_answer;
+	options.verify = config->verify;
+	options.allow_http = config->allow_http;
+	options.ca_file = config->ca_file;
+	options.client_cert = config->client_cert;
+	options.client_key = config->client_key;
+	if (url != NULL &&
+		set_token_url(tokens, &options, "token_endpoint of the OpenID configuration", url,
+					  error, sizeof(error)))
+	{
+		tokens->config_failures = 0;
+		tokens->look_us = http_now_us() + DISCOVERY_LIFETIME_US;
+	}
+	else if (tokens->endpoint != NULL)
+		tokens->look_us = http_now_us() + backoff_us(++tokens->config_failures);
+	else
+		token_failed(tokens, answer->outcome == HTTP_ANSWERED ? answer->status : 0, error);
+}
+
+/*
+ * The request for a token or for the OpenID configuration is over; its caller
+ * frees it.
  */
 void
 http_tokens_answered(HttpEndpoint *endpoint, HttpRequest *token_request)
@@ -400,14 +568,23 @@ http_tokens_answered(HttpEndpoint *endpoint, HttpRequest *token_request)
 	char		text[200];
 
 	tokens->request = NULL;
+	if (tokens->discovering)
+	{
+		take_configuration(tokens, answer);
+		return;
+	}
 	if (answer->outcome != HTTP_ANSWERED)
 	{
+		/* it may have moved */
+		tokens->look_us = 0;
 		token_failed(tokens, 0, answer->error);
 		return;
 	}
 	object = json_loadb(answer->body, answer->length, JSON_REJECT_DUPLICATES, NULL);
 	if (answer->status != 200)
 	{
+		if (answer->status < 400 || answer->status == 404 || answer->status == 410)
+			tokens->look_us = 0;
 		snprintf(text, sizeof(text), "the token endpoint answered with status %d",
 				 answer->status);
 		add_error_code(text, sizeof(text), object);

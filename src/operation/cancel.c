@@ -210,6 +210,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 				 esim_errdetail("MISSING_IDENTIFIER", "The identifier is NULL."),
 				 errhint("Give the identifier that esim_download() and its like return.")));
 	id = PG_GETARG_UUID_P(0);
+	PreventCommandIfReadOnly("esim_cancel()");
 
 	esim_look_after_worker();
 	SPI_connect();

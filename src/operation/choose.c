@@ -163,7 +163,7 @@ choose(EsimRequest *request, EsimChoice *choice)
 		choice->failure =
 			esim_failure("SERVICE_NOT_APPLICABLE",
 						 psprintf("server \"%s\" cannot carry out \"%s\"", name, kind_name),
-						 note[0] != '\0' ? pstrdup(note) :
+						 note[0] != '\0' ? psprintf("%s%s", note, note[strlen(note) - 1] == '.' ? "" : ".") :
 						 psprintf("Its protocol is %s.",
 								  rsp_protocol_name(server->rsp.protocol)),
 						 count > 0 ? psprintf("Servers that can: %s.", names) :

@@ -17,45 +17,49 @@ static EsimStatement count_pending = {
 	2, {"regrole", "int8"}
 };
 
+static int64
+count_of_owner(Oid owner)
+{
+	Datum		values[2];
+	EsimRow		row;
+	int64		count;
+
+	values[0] = ObjectIdGetDatum(owner);
+	values[1] = Int64GetDatum((int64) esim_max_pending_per_owner + 1);
+	esim_execute_latest(&count_pending, values, NULL, 1);
+	esim_row(&row, SPI_tuptable, 0);
+	count = DatumGetInt64(row.value[0]);
+	SPI_freetuptable(SPI_tuptable);
+	return count;
+}
+
 /*
  * How many unfinished operations an owner has is counted once a transaction
  * and then added up, since counting goes through the whole queue.
  */
-static int64
-pending_of_owner(Oid owner, bool again)
+void
+esim_check_quota(EsimElement *element, int accepted)
 {
 	static TimestampTz transaction = 0;
 	static Oid	counted = InvalidOid;
 	static int64 count = 0;
+	Oid			owner = element->device->owner;
 
-	if (again || transaction != GetCurrentTransactionStartTimestamp() || counted != owner)
+	if (esim_max_pending_per_owner <= 0)
+		return;
+	/* at the limit it is counted again: the sum has what a savepoint has undone */
+	if (transaction != GetCurrentTransactionStartTimestamp() || counted != owner ||
+		count >= esim_max_pending_per_owner)
 	{
-		Datum		values[2];
-		EsimRow		row;
-
-		values[0] = ObjectIdGetDatum(owner);
-		values[1] = Int64GetDatum((int64) esim_max_pending_per_owner + 1);
-		esim_execute_latest(&count_pending, values, NULL, 1);
-		esim_row(&row, SPI_tuptable, 0);
-		count = DatumGetInt64(row.value[0]);
-		SPI_freetuptable(SPI_tuptable);
+		count = count_of_owner(owner) + accepted;
 		transaction = GetCurrentTransactionStartTimestamp();
 		counted = owner;
 	}
-	return count++;
-}
-
-void
-esim_check_quota(EsimElement *element, int accepted)
-{
-	Oid			owner = element->device->owner;
-
-	if (esim_max_pending_per_owner <= 0 ||
-		pending_of_owner(owner, false) < esim_max_pending_per_owner)
+	if (count < esim_max_pending_per_owner)
+	{
+		count++;
 		return;
-	/* the sum may count what a savepoint has undone; accepted is not inserted yet */
-	if (pending_of_owner(owner, true) + accepted < esim_max_pending_per_owner)
-		return;
+	}
 	element->failure =
 		esim_failure("QUOTA_EXCEEDED",
 					 psprintf("role \"%s\" has too many unfinished operations",

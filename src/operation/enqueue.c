@@ -13,6 +13,7 @@
  */
 #include "esim.h"
 
+#include "access/xact.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -140,6 +141,10 @@ ask_driver(EsimRequest *request, EsimElement *element)
 	char		iccid[ICCID_TEXT_SIZE];
 
 	if (choice->driver->check == NULL)
+		return;
+
+	/* the download ahead will tell the ICCID; the driver asks for it by then */
+	if (request->kind->of_profile && !request->kind->adds_profile && !element->profile->has_iccid)
 		return;
 	memset(&op, 0, sizeof(op));
 	memset(&error, 0, sizeof(error));
@@ -369,6 +374,8 @@ esim_enqueue(EsimRequest *request)
 	EsimElement **list;
 	int			n;
 
+	if (XactReadOnly)
+		PreventCommandIfReadOnly(psprintf("\"%s\"", rsp_kind_name(request->kind->kind)));
 	esim_find_rows(request);
 	esim_replay_all(request);
 	raise_first(request);

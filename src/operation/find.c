@@ -187,6 +187,16 @@ esim_unknown_profile(const EsimElement *element)
 						pstrdup("Only esim_download() adds a profile that is not known yet."));
 }
 
+static EsimFailure *
+profile_elsewhere(const EsimElement *element)
+{
+	return esim_failure("IDENTIFIER_MISMATCH",
+						psprintf("profile \"%s\" is not on eUICC \"%s\"",
+								 esim_profile_label(element), esim_mask_eid(&element->eid)),
+						pstrdup("The EID and the profile do not belong together."),
+						pstrdup("Give one of the two."));
+}
+
 char *
 esim_profile_label(const EsimElement *element)
 {
@@ -242,6 +252,8 @@ take_profile(EsimRequest *request, EsimElement *element, EsimProfile *profile)
 	if (request->kind->adds_profile && !element->has_profile &&
 		element->device != NULL && profile->owner != element->device->owner)
 		return;
+	if (OidIsValid(element->wanted_owner) && profile->owner != element->wanted_owner)
+		return;
 
 	if (element->profile != NULL)
 	{
@@ -272,10 +284,24 @@ esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element
 	EsimScan   *scan = element->has_profile ? &finder->by_id : &finder->by_iccid;
 	EsimRow		row;
 
-	esim_scan_search(scan, element->has_profile ? UUIDPGetDatum(&element->profile_id) :
-					 IccidGetDatum(element->iccid));
-	while (esim_scan_next(scan, &row))
-		take_profile(request, element, profile_of_row(&row));
+	for (;;)
+	{
+		EsimDevice *device;
+
+		esim_scan_search(scan, element->has_profile ? UUIDPGetDatum(&element->profile_id) :
+						 IccidGetDatum(element->iccid));
+		while (esim_scan_next(scan, &row))
+			take_profile(request, element, profile_of_row(&row));
+		if (element->failure == NULL || !element->has_eid || OidIsValid(element->wanted_owner))
+			break;
+		/* several owners have the ICCID: that of the EID's device is meant */
+		device = load_device(&finder->devices, &element->eid);
+		if (device == NULL)
+			break;
+		element->wanted_owner = device->owner;
+		element->profile = NULL;
+		element->failure = NULL;
+	}
 	if (!request->kind->adds_profile && element->profile != NULL && element->profile->has_eid)
 		element->device = load_device(&finder->devices, &element->profile->eid);
 }
@@ -357,7 +383,20 @@ find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 			return;
 		}
 		if (!kind->of_profile)
+		{
+			/* a profile beside the EID only checks it */
+			if (!element->has_profile)
+				return;
+			esim_find_profile(request, finder, element);
+			if (element->profile == NULL)
+				element->failure = esim_unknown_profile(element);
+			else if (!element->profile->has_eid ||
+					 !esim_same_eid(&element->profile->eid, &element->eid))
+				element->failure = profile_elsewhere(element);
+			else
+				element->device = load_device(&finder->devices, &element->eid);
 			return;
+		}
 	}
 
 	if (element->has_profile || element->has_iccid)
@@ -397,12 +436,7 @@ find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 
 	follow_downloads(finder, element);
 	if (element->has_eid && profile->has_eid && !esim_same_eid(&element->eid, &profile->eid))
-		element->failure =
-			esim_failure("IDENTIFIER_MISMATCH",
-						 psprintf("profile \"%s\" is not on eUICC \"%s\"",
-								  esim_profile_label(element), esim_mask_eid(&element->eid)),
-						 pstrdup("The EID and the ICCID do not belong together."),
-						 pstrdup("Leave the EID out to use the one where the profile is."));
+		element->failure = profile_elsewhere(element);
 	else if (profile->has_eid &&
 			 (element->device == NULL ||
 			  !esim_request_may_act_for(request, element->device->owner,

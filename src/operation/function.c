@@ -240,7 +240,7 @@ array_arg(FunctionCallInfo fcinfo, int arg, const char *name, bool **nulls, int 
 		ereport(ERROR,
 				(errcode(ERRCODE_ESIM_INVALID),
 				 errmsg("arrays of different length"),
-				 esim_errdetail("INVALID_ARGUMENT", "Parameter \"%s\" has %d elements, another one %d.",
+				 esim_errdetail("INVALID_ARGUMENT", "The length of parameter \"%s\" is %d, that of another one %d.",
 								name, count, *n),
 				 errhint("Give arrays of the same length; elements may be NULL.")));
 	*n = count;

@@ -122,6 +122,7 @@ typedef struct EsimElement
 	pg_uuid_t	retry_of;
 
 	/* what was found */
+	Oid			wanted_owner;	/* of the profile, if valid */
 	EsimProfile *profile;
 	EsimDevice *device;
 	bool		fresh;			/* the profile's row was made by this call */

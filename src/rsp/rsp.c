@@ -663,3 +663,9 @@ rsp_json_release(struct json_t *object)
 {
 	json_decref(object);
 }
+
+bool
+rsp_json_any(const struct json_t *object)
+{
+	return json_object_size(object) > 0;
+}

@@ -398,6 +398,7 @@ extern struct json_t *rsp_json(const char *text, size_t length, const char **rea
 extern struct json_t *rsp_json_object(void);
 extern char *rsp_json_text(const struct json_t *object);
 extern void rsp_json_release(struct json_t *object);
+extern bool rsp_json_any(const struct json_t *object);	/* has it members? */
 
 /* member's string if it is one of at most max bytes, else NULL */
 extern const char *rsp_json_string(const struct json_t *object, const char *key,

@@ -502,6 +502,32 @@ choose_auth(const EsimOptions *server, const EsimOptions *mapping, bool has_mapp
 	return true;
 }
 
+/*
+ * The scopes that the protocol's own functions need, NULL: none are known.
+ * For a provider that grants fewer, the server's option "scope" names them.
+ */
+static const char *
+default_scope(const RspServer *rsp)
+{
+#define CAMARA_SCOPE(object, action) "iot-device-management:" object ":" action
+	if (rsp->protocol != RSP_PROTOCOL_CAMARA)
+		return NULL;
+	if (rsp->dialect == RSP_DIALECT_2026_02)
+		return CAMARA_SCOPE("esims", "download") " "
+			CAMARA_SCOPE("esims", "enable") " "	/* set-fallback needs it, too */
+			CAMARA_SCOPE("esims", "disable") " "
+			CAMARA_SCOPE("esims", "delete") " "
+			CAMARA_SCOPE("esims", "read");
+	return CAMARA_SCOPE("esim-profiles", "download") " "
+		CAMARA_SCOPE("esim-profiles", "enable") " "
+		CAMARA_SCOPE("esim-profiles", "disable") " "
+		CAMARA_SCOPE("esim-profiles", "delete") " "
+		CAMARA_SCOPE("esim-profiles", "set-fallback") " "
+		CAMARA_SCOPE("esim-profiles", "retrieve-status") " "
+		CAMARA_SCOPE("esim-profiles", "retrieve-operation");
+#undef CAMARA_SCOPE
+}
+
 /* Make the entry's endpoint.  Returns false and sets reason. */
 static bool
 make_endpoint(ServerEntry *entry, const EsimOptions *server, char **reason)
@@ -546,7 +572,8 @@ make_endpoint(ServerEntry *entry, const EsimOptions *server, char **reason)
 	options.key_id = mapping.value[ESIM_OPT_KEY_ID].text;
 	options.token_url = server->value[ESIM_OPT_TOKEN_URL].text;
 	options.openid_config_url = server->value[ESIM_OPT_OPENID_CONFIG_URL].text;
-	options.scope = server->value[ESIM_OPT_SCOPE].text;
+	options.scope = server->value[ESIM_OPT_SCOPE].given
+		? server->value[ESIM_OPT_SCOPE].text : default_scope(&entry->server.rsp);
 	options.audience = server->value[ESIM_OPT_AUDIENCE].text;
 	if (!choose_auth(server, &mapping, has_mapping, &options.auth, reason))
 		return false;

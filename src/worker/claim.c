@@ -144,7 +144,7 @@ enum
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
 	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
 	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
-	C_SIM_ID, C_SUBSCRIPTION_NOW, C_SYSTEM, C_TIMELINE, C_DATABASE, C_OUTCOME
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT, C_OUTCOME
 };
 
 #define CLAIMED_COLUMNS \
@@ -159,7 +159,7 @@ enum
 	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END," \
 	" CASE WHEN o.fleet IS NOT NULL THEN (SELECT g.rsp_id FROM @esim_fleet g WHERE g.owner = o.owner AND g.server = o.server AND g.name = o.fleet) END," \
 	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text," \
-	" p.system_identifier, p.timeline, p.database"
+	" p.system_identifier, p.timeline, p.database, p.intent"
 
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
@@ -263,6 +263,7 @@ make_task(HeapTuple tuple, TupleDesc desc)
 	task->first_sent_at = task_number(tuple, desc, C_FIRST_SENT, INT8OID);
 	task->last_sent_at = task_number(tuple, desc, C_LAST_SENT, INT8OID);
 	task->attempts_before = task_number(tuple, desc, C_ATTEMPTS, INT4OID);
+	task->intent_committed = task_number(tuple, desc, C_INTENT, BOOLOID);
 	task->suspect = task_number(tuple, desc, C_CRASHES, INT2OID) > 0;
 	task->claimed_at = now;
 
@@ -486,10 +487,11 @@ claim_ready(int limit)
 		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
 		"  ORDER BY x.urgency, x.seq LIMIT $3)"
-		" UPDATE @esim_pending p SET claimed = true, handling = false, postmaster = $5 FROM c, @esim_operation o"
+		" UPDATE @esim_pending p SET claimed = true, handling = false, postmaster = $5,"
+		"  intent = $6 AND p.kind <> 'refresh' AND p.step = 0 AND p.memo IS NULL AND p.rsp_operation_id IS NULL AND NOT p.ask_first FROM c, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.ctid = c.ctid AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
-		5, {"text", "int2[]", "int8", "int8", "timestamptz"}
+		6, {"text", "int2[]", "int8", "int8", "timestamptz", "bool"}
 	};
 	static int	turn = 0;
 	List	   *names;
@@ -514,7 +516,8 @@ claim_ready(int limit)
 		int			granted;
 		uint64		got;
 		SPITupleTable *table;
-		Datum		values[5];
+		Datum		values[6];
+		bool		can_ask = false;
 		Oid			serverid = InvalidOid;
 
 		if (server_paused(name))
@@ -524,6 +527,9 @@ claim_ready(int limit)
 		server = esim_server_get(name, InvalidOid, false, &reason);
 		if (server != NULL)
 		{
+			const RspDriver *driver = rsp_driver(server->rsp.protocol);
+
+			can_ask = driver != NULL && driver->can_ask;
 			serverid = server->serverid;
 			slot = esim_server_slot(esim_worker->database, serverid);
 			granted = esim_server_acquire(slot, esim_worker->slot, want, server->max_in_flight,
@@ -551,6 +557,8 @@ claim_ready(int limit)
 		/* an even share from each shard: the next look gets the rest */
 		values[3] = Int64GetDatum(granted / Max(1, shards_held()) + 1);
 		values[4] = TimestampTzGetDatum(PgStartTime);
+		/* where it can be asked what became of it, the claim is the intent */
+		values[5] = BoolGetDatum(can_ask);
 		esim_execute(&claim, values, NULL, 0);
 		got = SPI_processed;
 		table = SPI_tuptable;

@@ -177,7 +177,7 @@ write_attempts(dlist_head *tasks)
 			Column	   *tail = a->committed ? &upd[2] : &ins[6];
 
 			/* made, but never sent: it has no row and gets none */
-			if (!a->answered && !a->committed)
+			if (!a->sent && !a->committed)
 				continue;
 			column_add(a->committed ? &upd[0] : &ins[0], uuid_datum(&task->id));
 			column_add(a->committed ? &upd[1] : &ins[1], Int32GetDatum(a->number));
@@ -560,7 +560,7 @@ static void
 write_waiting(dlist_head *tasks, TimestampTz now)
 {
 	static EsimStatement queue = {
-		"UPDATE @esim_pending p SET state = u.state, claimed = false, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
+		"UPDATE @esim_pending p SET state = u.state, claimed = false, intent = false, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
 		" handling = false, crashes = 0, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
 		" first_sent_at = u.first_sent_at, last_sent_at = u.last_sent_at, rsp_operation_id = u.rsp_operation_id, memo = u.memo"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"

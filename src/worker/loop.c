@@ -938,7 +938,7 @@ esim_worker_main(Datum arg)
 		else if (outcome_since == 0)
 			outcome_since = now;
 		if (outcome_since != 0 &&
-			(esim_worker->noutcomes + esim_worker->nintents >= WRITE_BATCH ||
+			(esim_worker->noutcomes + esim_worker->nintents >= Max(WRITE_BATCH, esim_worker->in_flight / 2) ||
 			 http_loop_in_flight(esim_worker->http) == 0 ||
 			 TimestampDifferenceExceeds(outcome_since, now, WRITE_AGE_MS)))
 		{

@@ -135,9 +135,10 @@ reclaim_claimed(int shard)
 		/* the server was stopped: no sign against anybody */
 		" crashes = CASE WHEN p.postmaster IS DISTINCT FROM $2 THEN p.crashes WHEN p.handling THEN p.crashes + 1"
 		"  ELSE greatest(p.crashes, 1) END,"
-		" unresolved = p.unresolved OR a.open, attempts = greatest(p.attempts, a.number),"
-		" acting = greatest(p.acting, CASE WHEN a.open THEN 1 ELSE 0 END),"
-		" first_sent_at = coalesce(p.first_sent_at, a.at), last_sent_at = coalesce(a.at, p.last_sent_at)"
+		" intent = false, unresolved = p.unresolved OR a.open OR p.intent, attempts = greatest(p.attempts, a.number),"
+		" acting = greatest(p.acting, CASE WHEN a.open OR p.intent THEN 1 ELSE 0 END),"
+		" first_sent_at = coalesce(p.first_sent_at, a.at, CASE WHEN p.intent THEN now() END),"
+		" last_sent_at = coalesce(a.at, CASE WHEN p.intent THEN now() END, p.last_sent_at)"
 		" FROM @esim_pending q CROSS JOIN LATERAL (SELECT coalesce(bool_or(x.outcome IS NULL), false) AS open, coalesce(max(x.number), 0) AS number,"
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
 		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"

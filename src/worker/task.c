@@ -189,7 +189,16 @@ carry_out(Task *task)
 				task->conversation.reports_whole = false;
 				if (task->requests > 1)
 					esim_server_debit(task->server_slot);
-				task_move(task, TASK_INTENT);
+
+				/*
+				 * The claim was the intent of the first request, provided that
+				 * the driver needs no notes to find its way after a crash.
+				 */
+				if (task->intent_committed && task->requests == 1 &&
+					task->op.step == task->saved_step && !rsp_json_any(task->op.memo))
+					task_submit(task);
+				else
+					task_move(task, TASK_INTENT);
 			}
 			break;
 		case RSP_ACT_WAIT:
@@ -221,6 +230,7 @@ task_submit(Task *task)
 	TaskAttempt *attempt = &task->attempts[task->nattempts - 1];
 
 	attempt->at = GetCurrentTimestamp();
+	attempt->sent = true;
 	if (task->request_acts)
 	{
 		task->last_sent_at = attempt->at;

@@ -128,6 +128,7 @@ typedef struct TaskAttempt
 {
 	int			number;
 	bool		committed;		/* its row is there already: the intent */
+	bool		sent;
 	bool		answered;
 	TimestampTz at;
 	const char *method;			/* static text */
@@ -169,6 +170,8 @@ typedef struct Task
 	int			attempts_size;
 	int			saved_step;		/* as in the queue row */
 	char	   *saved_memo;
+	bool		intent_committed;	/* with the claim: the first request may
+									 * act at once */
 	bool		suspect;		/* in flight when a worker crashed */
 	bool		shown;			/* esim_operation says SENT */
 	bool		cancelled;		/* outcome CANCELLED rather than FAILED */

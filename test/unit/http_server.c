@@ -25,7 +25,8 @@
 
 #define MAX_ID	20000
 
-ServerSettings server = {.token_status = 200};
+ServerSettings server = {.token_status = 200, .config_status = 200,
+.config_headers = "", .config_body = "{}"};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int	counts[MAX_ID];
@@ -75,7 +76,10 @@ answer(Peer *peer, int status, const char *headers, const char *body)
 	char		head[1024];
 
 	snprintf(head, sizeof(head), "HTTP/1.1 %d Status\r\nContent-Type: application/json\r\n"
-			 "Content-Length: %zu\r\n%s\r\n%s", status, strlen(body), headers, body);
+			 "Content-Length: %zu\r\n%s\r\n", status, strlen(body), headers);
+	if (strlen(head) + strlen(body) >= sizeof(head))
+		return say(peer, head) && say(peer, body);
+	strcat(head, body);
 	return say(peer, head);
 }
 
@@ -162,6 +166,13 @@ serve(Peer *peer, const char *request, size_t length)
 
 	if (begins(path, "/token"))
 		return token(peer, request, length);
+	if (begins(path, "/.well-known/"))
+	{
+		pthread_mutex_lock(&lock);
+		server.config_requests++;
+		pthread_mutex_unlock(&lock);
+		return answer(peer, server.config_status, server.config_headers, server.config_body);
+	}
 	if (begins(path, "/api"))
 	{
 		char		wanted[64];

@@ -19,8 +19,14 @@ typedef struct ServerSettings
 	int			always_401;
 	int			slow_ms;		/* of /slow */
 
+	/* the OpenID provider's configuration, under /.well-known/ */
+	int			config_status;
+	const char *config_headers;
+	const char *config_body;
+
 	/* what was seen */
 	int			token_requests;
+	int			config_requests;
 	int			connections;	/* accepted so far */
 	int			open_connections;
 	int			max_connections;

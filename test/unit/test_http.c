@@ -280,12 +280,14 @@ test_options(void)
 	options.client_id = "id";
 	options.client_secret = "secret";
 	refused_options("no token_url", options, "\"token_url\" is missing");
-	options.openid_config_url = "https://example.com/.well-known/openid-configuration";
-	refused_options("discovery", options, "not supported");
+	options.openid_config_url = "ftp://example.com/.well-known/openid-configuration";
+	refused_options("bad openid_config_url", options, "\"openid_config_url\" is not an https URL");
 	options.token_url = "ftp://example.com";
 	refused_options("bad token_url", options, "\"token_url\"");
 	options.auth = HTTP_AUTH_PRIVATE_KEY_JWT;
-	refused_options("private_key_jwt", options, "not supported");
+	refused_options("private_key_jwt without a key", options, "\"private_key\" is missing");
+	options.client_id = "";
+	refused_options("private_key_jwt without a client", options, "\"client_id\" is missing");
 	options = plain_options();
 	options.client_cert = "/nonexistent/cert.pem";
 	refused_options("no such certificate file", options, "could not open");
