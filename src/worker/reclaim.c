@@ -135,14 +135,14 @@ reclaim_claimed(int shard)
 		/* the server was stopped: no sign against anybody */
 		" crashes = CASE WHEN p.postmaster IS DISTINCT FROM $2 THEN p.crashes WHEN p.handling THEN p.crashes + 1"
 		"  ELSE greatest(p.crashes, 1) END,"
-		" intent = false, unresolved = p.unresolved OR a.open OR p.intent, attempts = greatest(p.attempts, a.number),"
+		" intent = false, unresolved = p.unresolved OR a.open OR p.intent, attempts = greatest(p.attempts, a.number) + CASE WHEN p.intent THEN 1 ELSE 0 END,"
 		" acting = greatest(p.acting, CASE WHEN a.open OR p.intent THEN 1 ELSE 0 END),"
 		" first_sent_at = coalesce(p.first_sent_at, a.at, CASE WHEN p.intent THEN now() END),"
 		" last_sent_at = coalesce(a.at, CASE WHEN p.intent THEN now() END, p.last_sent_at)"
 		" FROM @esim_pending q CROSS JOIN LATERAL (SELECT coalesce(bool_or(x.outcome IS NULL), false) AS open, coalesce(max(x.number), 0) AS number,"
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
 		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"
-		" RETURNING p.operation",
+		" RETURNING p.operation, q.intent",
 		2, {"int2", "timestamptz"}
 	};
 	static EsimStatement lost = {
@@ -150,10 +150,21 @@ reclaim_claimed(int shard)
 		" FROM unnest($1) u(operation) WHERE a.operation = u.operation AND a.outcome IS NULL",
 		1, {"uuid[]"}
 	};
+	/* an intent that was the claim's has no row yet, and its request may not have been sent */
+	static EsimStatement unknown = {
+		"INSERT INTO @esim_attempt (operation, number, at, method, url, outcome, detail)"
+		" SELECT p.operation, p.attempts, p.last_sent_at, 'POST',"
+		"  coalesce((SELECT o.option_value FROM pg_catalog.pg_foreign_server s, pg_catalog.pg_options_to_table(s.srvoptions) o"
+		"   WHERE s.srvname = p.server AND o.option_name = 'url'), p.server),"
+		"  'LOST', 'the worker ended; whether the request was sent is not known'"
+		" FROM unnest($1) u(operation) JOIN @esim_pending p ON p.operation = u.operation",
+		1, {"uuid[]"}
+	};
 	Datum		values[2];
 	Datum		value;
 	uint64		n;
 	Column		operations;
+	Column		intents;
 
 	values[0] = Int16GetDatum(shard);
 	values[1] = TimestampTzGetDatum(PgStartTime);
@@ -162,14 +173,23 @@ reclaim_claimed(int shard)
 	if (n == 0)
 		return;
 	column_init(&operations, n);
+	column_init(&intents, n);
 	for (uint64 i = 0; i < n; i++)
 	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
+		Datum		operation = SPI_getbinval(tuple, desc, 1, &isnull);
 
-		column_add(&operations, SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		column_add(DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)) ? &intents : &operations, operation);
 	}
 	value = column_array(&operations, UUIDOID);
 	esim_execute(&lost, &value, NULL, 0);
+	if (intents.count > 0)
+	{
+		value = column_array(&intents, UUIDOID);
+		esim_execute(&unknown, &value, NULL, 0);
+	}
 }
 
 /* Rows that were left blocked with nothing ahead of them: look again. */
