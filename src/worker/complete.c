@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * complete.c
- *	  Writes what the worker has learned: intents, attempts, outcomes, and
- *	  what follows from them in the lane.  Set-based, many operations at once.
+ *	  Writes the outcomes of operations and what follows from them in the
+ *	  lane.  Set-based, many operations at once.
  *
  * Everything runs within a transaction of the worker, under its short
  * lock_timeout: an error here sends the caller to writing them one by one.
@@ -18,402 +18,6 @@
 #include "utils/timestamp.h"
 
 #define SHOW_SENT_AFTER_MS 100
-
-static Datum
-uuid_datum(const pg_uuid_t *uuid)
-{
-	return UUIDPGetDatum(uuid);
-}
-
-static char *
-memo_text(Task *task)
-{
-	return rsp_json_text(task->op.memo);
-}
-
-static bool
-same_text(const char *a, const char *b)
-{
-	if (a == NULL || b == NULL)
-		return a == b;
-	return strcmp(a, b) == 0;
-}
-
-/* ------------------------------------------------------------------------
- * Intents
- * ------------------------------------------------------------------------ */
-
-/*
- * Before a request that acts goes out, its row in esim_attempt is there,
- * without an outcome.  The driver's notes go with it where they changed, so
- * that begin() finds its way after a crash.
- */
-void
-complete_intents(void)
-{
-	static EsimStatement attempts = {
-		"INSERT INTO @esim_attempt (operation, number, at, method, url, call_id)"
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
-		6, {"uuid[]", "int4[]", "timestamptz[]", "text[]", "text[]", "text[]"}
-	};
-	static EsimStatement notes = {
-		"UPDATE @esim_pending p SET step = u.step, memo = u.memo, attempts = u.attempts, acting = u.acting,"
-		" first_sent_at = u.first_sent_at, last_sent_at = u.last_sent_at, rsp_operation_id = u.rsp_operation_id, handling = false"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u(seq, step, memo, attempts, acting, first_sent_at, last_sent_at, rsp_operation_id)"
-		" WHERE p.seq = u.seq",
-		8, {"int8[]", "int2[]", "text[]", "int4[]", "int4[]", "timestamptz[]", "timestamptz[]", "text[]"}
-	};
-	Column		c[6];
-	Column		n[8];
-	Datum		values[8];
-	dlist_iter	iter;
-
-	if (esim_worker->nintents == 0)
-		return;
-	for (int i = 0; i < 6; i++)
-		column_init(&c[i], esim_worker->nintents);
-	for (int i = 0; i < 8; i++)
-		column_init(&n[i], 8);
-
-	dlist_foreach(iter, &esim_worker->intents)
-	{
-		Task	   *task = dlist_container(Task, node, iter.cur);
-		char	   *memo = memo_text(task);
-
-		/* attempts of this turn that are not written yet go along */
-		for (int i = 0; i < task->nattempts; i++)
-		{
-			TaskAttempt *attempt = &task->attempts[i];
-
-			if (attempt->committed || attempt->answered)
-				continue;
-			column_add(&c[0], uuid_datum(&task->id));
-			column_add(&c[1], Int32GetDatum(attempt->number));
-			column_add(&c[2], TimestampTzGetDatum(attempt->at));
-			column_add_text(&c[3], attempt->method);
-			column_add_text(&c[4], attempt->url);
-			column_add_text(&c[5], attempt->call_id);
-		}
-		if (task->suspect || task->op.step != task->saved_step || !same_text(memo, task->saved_memo) ||
-			task->op.attempts > 0 || task->attempts_before + task->nattempts > 1)
-		{
-			column_add(&n[0], Int64GetDatum(task->seq));
-			column_add(&n[1], Int16GetDatum(task->op.step));
-			column_add_text(&n[2], memo);
-			column_add(&n[3], Int32GetDatum(task->attempts_before + task->nattempts - 1));
-			column_add(&n[4], Int32GetDatum(task->op.attempts));
-			if (task->first_sent_at)
-				column_add(&n[5], TimestampTzGetDatum(task->first_sent_at));
-			else
-				column_add_null(&n[5]);
-			if (task->last_sent_at)
-				column_add(&n[6], TimestampTzGetDatum(task->last_sent_at));
-			else
-				column_add_null(&n[6]);
-			column_add_text(&n[7], task->op.rsp_operation_id);
-			task->saved_step = task->op.step;
-			task->saved_memo = memo ? MemoryContextStrdup(task->context, memo) : NULL;
-		}
-		free(memo);
-	}
-
-	values[0] = column_array(&c[0], UUIDOID);
-	values[1] = column_array(&c[1], INT4OID);
-	values[2] = column_array(&c[2], TIMESTAMPTZOID);
-	values[3] = column_array(&c[3], TEXTOID);
-	values[4] = column_array(&c[4], TEXTOID);
-	values[5] = column_array(&c[5], TEXTOID);
-	esim_execute(&attempts, values, NULL, 0);
-
-	if (n[0].count > 0)
-	{
-		static const Oid types[8] = {INT8OID, INT2OID, TEXTOID, INT4OID, INT4OID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
-
-		for (int i = 0; i < 8; i++)
-			values[i] = column_array(&n[i], types[i]);
-		esim_execute(&notes, values, NULL, 0);
-	}
-}
-
-/* ------------------------------------------------------------------------
- * Attempts
- * ------------------------------------------------------------------------ */
-
-static void
-write_attempts(dlist_head *tasks)
-{
-	static EsimStatement insert = {
-		"INSERT INTO @esim_attempt (operation, number, at, method, url, call_id, http_status, outcome, detail, duration_ms)"
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-		10, {"uuid[]", "int4[]", "timestamptz[]", "text[]", "text[]", "text[]", "int4[]", "text[]", "text[]", "int4[]"}
-	};
-	static EsimStatement update = {
-		"UPDATE @esim_attempt a SET http_status = u.http_status, outcome = u.outcome, detail = u.detail, duration_ms = u.duration_ms"
-		" FROM unnest($1, $2, $3, $4, $5, $6) u(operation, number, http_status, outcome, detail, duration_ms)"
-		" WHERE a.operation = u.operation AND a.number = u.number",
-		6, {"uuid[]", "int4[]", "int4[]", "text[]", "text[]", "int4[]"}
-	};
-	static const Oid insert_types[10] = {UUIDOID, INT4OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
-	INT4OID, TEXTOID, TEXTOID, INT4OID};
-	static const Oid update_types[6] = {UUIDOID, INT4OID, INT4OID, TEXTOID, TEXTOID, INT4OID};
-	Column		ins[10];
-	Column		upd[6];
-	Datum		values[10];
-	dlist_iter	iter;
-
-	for (int i = 0; i < 10; i++)
-		column_init(&ins[i], 64);
-	for (int i = 0; i < 6; i++)
-		column_init(&upd[i], 64);
-
-	dlist_foreach(iter, tasks)
-	{
-		Task	   *task = dlist_container(Task, node, iter.cur);
-
-		for (int i = 0; i < task->nattempts; i++)
-		{
-			TaskAttempt *a = &task->attempts[i];
-			Column	   *tail = a->committed ? &upd[2] : &ins[6];
-
-			/* made, but never sent: it has no row and gets none */
-			if (!a->sent && !a->committed)
-				continue;
-			column_add(a->committed ? &upd[0] : &ins[0], uuid_datum(&task->id));
-			column_add(a->committed ? &upd[1] : &ins[1], Int32GetDatum(a->number));
-			if (!a->committed)
-			{
-				column_add(&ins[2], TimestampTzGetDatum(a->at));
-				column_add_text(&ins[3], a->method);
-				column_add_text(&ins[4], a->url);
-				column_add_text(&ins[5], a->call_id);
-			}
-			if (a->http_status > 0)
-				column_add(&tail[0], Int32GetDatum(a->http_status));
-			else
-				column_add_null(&tail[0]);
-			column_add_text(&tail[1], a->outcome[0] ? a->outcome : "LOST");
-			column_add_text(&tail[2], a->detail);
-			column_add(&tail[3], Int32GetDatum(a->duration_ms));
-		}
-	}
-	if (ins[0].count > 0)
-	{
-		for (int i = 0; i < 10; i++)
-			values[i] = column_array(&ins[i], insert_types[i]);
-		esim_execute(&insert, values, NULL, 0);
-	}
-	if (upd[0].count > 0)
-	{
-		for (int i = 0; i < 6; i++)
-			values[i] = column_array(&upd[i], update_types[i]);
-		esim_execute(&update, values, NULL, 0);
-	}
-}
-
-/* ------------------------------------------------------------------------
- * Effects on profiles
- * ------------------------------------------------------------------------ */
-
-/* What the end of the operation makes of its profile; false: nothing. */
-static bool
-effect_of(const Task *task, RspState *state, int *fallback)
-{
-	const RspAction *action = &task->conversation.action;
-
-	*state = RSP_STATE_NONE;
-	*fallback = -1;
-	if (!task->has_profile)
-		return false;
-	if (action->profile_state_set)
-	{
-		*state = action->state;
-		return *state != RSP_STATE_NONE;
-	}
-	if (action->type != RSP_ACT_DONE)
-		return false;
-	switch (task->op.kind)
-	{
-		case RSP_DOWNLOAD:
-			*state = task->op.activate_on_download ? RSP_STATE_ENABLED : RSP_STATE_DISABLED;
-			return true;
-		case RSP_ENABLE:
-			*state = RSP_STATE_ENABLED;
-			return true;
-		case RSP_DISABLE:
-			*state = RSP_STATE_DISABLED;
-			return true;
-		case RSP_DELETE:
-			*state = RSP_STATE_DELETED;
-			*fallback = 0;
-			return true;
-		case RSP_SET_FALLBACK:
-			*fallback = 1;
-			return true;
-		case RSP_RELEASE:
-			*state = RSP_STATE_RELEASED;
-			return true;
-		case RSP_CANCEL_ORDER:
-			*state = RSP_STATE_CANCELLED;
-			return true;
-		default:
-			return false;
-	}
-}
-
-static void
-write_effects(dlist_head *tasks, TimestampTz now)
-{
-	/* demote first, promote second: one ENABLED per (eUICC, port), always */
-	static EsimStatement demote = {
-		"UPDATE @esim_profile p SET state = 'DISABLED', state_at = $4, state_source = 'operation'"
-		" FROM unnest($1, $2, $3) u(profile, eid, port)"
-		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.port = u.port AND p.state = 'ENABLED' AND p.id <> u.profile"
-		" RETURNING p.id, u.profile",
-		4, {"uuid[]", "text[]", "int2[]", "timestamptz"}
-	};
-	static EsimStatement unmark = {
-		"UPDATE @esim_profile p SET is_fallback = false"
-		" FROM unnest($1, $2) u(profile, eid)"
-		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.is_fallback AND p.id IS DISTINCT FROM u.profile",
-		2, {"uuid[]", "text[]"}
-	};
-	static EsimStatement change = {
-		"UPDATE @esim_profile p SET state = CASE"
-		/* says less than we know */
-		"  WHEN u.state IN ('DOWNLOADED', 'INSTALLED') AND p.state IN ('DISABLED', 'ENABLED') THEN p.state"
-		"  ELSE coalesce(u.state::@esim_profile_state, p.state) END,"
-		" eid = coalesce(u.eid::@eid(unchecked), p.eid), iccid = coalesce(u.iccid::@iccid(unchecked), p.iccid),"
-		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
-		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
-		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
-		" state_at = $6, state_source = 'operation'"
-		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
-		6, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz"}
-	};
-	static EsimStatement events = {
-		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
-		" SELECT u.profile, u.eid::@eid(unchecked), u.old::@esim_profile_state, u.new::@esim_profile_state, $7, 'OPERATION', u.operation, u.detail"
-		" FROM unnest($1, $2, $3, $4, $5, $6) u(profile, eid, old, new, operation, detail)",
-		7, {"uuid[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "timestamptz"}
-	};
-	static const Oid change_types[5] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID};
-	static const Oid event_types[6] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID};
-	Column		d[3];
-	Column		f[2];
-	Column		c[5];
-	Column		e[6];
-	Datum		values[7];
-	dlist_iter	iter;
-
-	for (int i = 0; i < 3; i++)
-		column_init(&d[i], 64);
-	for (int i = 0; i < 2; i++)
-		column_init(&f[i], 8);
-	for (int i = 0; i < 5; i++)
-		column_init(&c[i], 64);
-	for (int i = 0; i < 6; i++)
-		column_init(&e[i], 64);
-
-	dlist_foreach(iter, tasks)
-	{
-		Task	   *task = dlist_container(Task, node, iter.cur);
-		RspAction  *action = &task->conversation.action;
-		RspState	state;
-		int			fallback;
-		bool		affected = effect_of(task, &state, &fallback);
-
-		if (action->type == RSP_ACT_DONE && task->op.kind == RSP_UNSET_FALLBACK)
-		{
-			column_add_null(&f[0]);
-			column_add_text(&f[1], task->op.eid);
-		}
-		if (!affected && !(action->iccid[0] && task->has_profile))
-			continue;
-
-		if (state == RSP_STATE_ENABLED)
-		{
-			column_add(&d[0], uuid_datum(&task->profile));
-			column_add_text(&d[1], task->op.eid);
-			column_add(&d[2], Int16GetDatum(task->port));
-		}
-		if (fallback == 1)
-		{
-			column_add(&f[0], uuid_datum(&task->profile));
-			column_add_text(&f[1], task->op.eid);
-		}
-		column_add(&c[0], uuid_datum(&task->profile));
-		column_add_text(&c[1], rsp_state_name(state));
-		column_add_text(&c[2], task->op.eid);
-		column_add_text(&c[3], action->iccid);
-		column_add(&c[4], Int16GetDatum(fallback));
-
-		if ((state != RSP_STATE_NONE && state != task->op.state) || fallback == 1)
-		{
-			column_add(&e[0], uuid_datum(&task->profile));
-			column_add_text(&e[1], task->op.eid);
-			column_add_text(&e[2], rsp_state_name(task->op.state));
-			column_add_text(&e[3], rsp_state_name(state != RSP_STATE_NONE ? state : task->op.state));
-			column_add(&e[4], uuid_datum(&task->id));
-			column_add_text(&e[5], fallback == 1 ? "fallback set" : NULL);
-		}
-	}
-
-	if (d[0].count > 0)
-	{
-		uint64		ndemoted;
-
-		values[0] = column_array(&d[0], UUIDOID);
-		values[1] = column_array(&d[1], TEXTOID);
-		values[2] = column_array(&d[2], INT2OID);
-		values[3] = TimestampTzGetDatum(now);
-		esim_execute(&demote, values, NULL, 0);
-		ndemoted = SPI_processed;
-		for (uint64 i = 0; i < ndemoted; i++)
-		{
-			HeapTuple	tuple = SPI_tuptable->vals[i];
-			TupleDesc	desc = SPI_tuptable->tupdesc;
-			bool		isnull;
-			Datum		demoted = SPI_getbinval(tuple, desc, 1, &isnull);
-			pg_uuid_t  *by = DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
-
-			dlist_foreach(iter, tasks)
-			{
-				Task	   *task = dlist_container(Task, node, iter.cur);
-
-				if (!task->has_profile || memcmp(&task->profile, by, UUID_LEN) != 0)
-					continue;
-				column_add(&e[0], demoted);
-				column_add_text(&e[1], task->op.eid);
-				column_add_text(&e[2], "ENABLED");
-				column_add_text(&e[3], "DISABLED");
-				column_add(&e[4], uuid_datum(&task->id));
-				column_add_text(&e[5], "another profile was enabled");
-				break;
-			}
-		}
-	}
-	if (f[0].count > 0)
-	{
-		values[0] = column_array(&f[0], UUIDOID);
-		values[1] = column_array(&f[1], TEXTOID);
-		esim_execute(&unmark, values, NULL, 0);
-	}
-	if (c[0].count > 0)
-	{
-		for (int i = 0; i < 5; i++)
-			values[i] = column_array(&c[i], change_types[i]);
-		values[5] = TimestampTzGetDatum(now);
-		esim_execute(&change, values, NULL, 0);
-	}
-	if (e[0].count > 0)
-	{
-		for (int i = 0; i < 6; i++)
-			values[i] = column_array(&e[i], event_types[i]);
-		values[6] = TimestampTzGetDatum(now);
-		esim_execute(&events, values, NULL, 0);
-	}
-}
 
 /* ------------------------------------------------------------------------
  * Operations and queue
@@ -501,7 +105,7 @@ write_ended(dlist_head *tasks, TimestampTz now)
 
 		if (!ended(task))
 			continue;
-		column_add(&c[0], uuid_datum(&task->id));
+		column_add(&c[0], UUIDPGetDatum(&task->id));
 		column_add_text(&c[1], done ? "SUCCESS" : task->cancelled ? "CANCELLED" : "FAILED");
 		column_add(&c[2], Int32GetDatum(task->attempts_before + task->nattempts));
 		column_add_text(&c[3], done ? NULL : action->code[0] ? action->code : "UNAVAILABLE");
@@ -517,9 +121,9 @@ write_ended(dlist_head *tasks, TimestampTz now)
 		column_add(&seqs, Int64GetDatum(task->seq));
 		column_add(&lanes, Int64GetDatum(task->lane));
 		if (task->op.kind == RSP_DOWNLOAD || task->op.kind == RSP_RESERVE)
-			column_add(&with_secrets, uuid_datum(&task->id));
+			column_add(&with_secrets, UUIDPGetDatum(&task->id));
 		if (task->deferred)
-			column_add(&deferred, uuid_datum(&task->id));
+			column_add(&deferred, UUIDPGetDatum(&task->id));
 		if (done && task->op.eid && on_euicc(task->op.kind))
 			column_add_text(&eids, task->op.eid);
 
@@ -605,9 +209,9 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 		next = TimestampTzPlusMilliseconds(now, Max(action->delay_ms, 1));
 		if (!park && next > task->expires_at)
 			next = task->expires_at;
-		memo = memo_text(task);
+		memo = rsp_json_text(task->op.memo);
 		if (task->deferred)
-			column_add(&deferred, uuid_datum(&task->id));
+			column_add(&deferred, UUIDPGetDatum(&task->id));
 
 		column_add(&q[0], Int64GetDatum(task->seq));
 		column_add(&q[1], CharGetDatum(park || action->phase == RSP_PHASE_PARKED ? 'P' : 'W'));
@@ -635,7 +239,7 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 		column_add_text(&q[13], memo);
 		free(memo);
 
-		column_add(&o[0], uuid_datum(&task->id));
+		column_add(&o[0], UUIDPGetDatum(&task->id));
 		column_add_text(&o[1], rsp_phase_name(park ? RSP_PHASE_PARKED : action->phase));
 		column_add_text(&o[2], action->message);
 		if (park)
@@ -737,7 +341,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 		if (task->conversation.action.type != RSP_ACT_FAIL)
 			continue;
 		column_add(&lanes, Int64GetDatum(task->lane));
-		column_add(&failed, uuid_datum(&task->id));
+		column_add(&failed, UUIDPGetDatum(&task->id));
 	}
 	while (failed.count > 0)
 	{
@@ -785,7 +389,7 @@ queue_refresh(Task *task)
 	esim_uuid7(id.data);
 	esim_current_epoch(&epoch);
 	values[0] = UUIDPGetDatum(&id);
-	values[1] = uuid_datum(&task->id);
+	values[1] = UUIDPGetDatum(&task->id);
 	values[2] = Int64GetDatum(task->lane);
 	values[3] = Int16GetDatum(task->shard);
 	values[4] = Int64GetDatum(epoch.system_identifier);
@@ -857,8 +461,8 @@ complete_outcomes(dlist_head *tasks)
 		}
 	}
 
-	write_attempts(tasks);
-	write_effects(tasks, now);
+	complete_attempts(tasks);
+	complete_effects(tasks, now);
 	dlist_foreach(iter, tasks)
 	{
 		Task	   *task = dlist_container(Task, node, iter.cur);
@@ -890,7 +494,7 @@ complete_defer(Task *task)
 	Datum		values[3];
 	char	   *text = deferred_to_json(task);
 
-	values[0] = uuid_datum(&task->id);
+	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->shard);
 	values[2] = CStringGetTextDatum(text ? text : "{}");
 	free(text);
@@ -922,7 +526,7 @@ complete_show_sent(TimestampTz now)
 		if (task->shown || !TimestampDifferenceExceeds(task->claimed_at, now, SHOW_SENT_AFTER_MS))
 			continue;
 		task->shown = true;
-		column_add(&c[0], uuid_datum(&task->id));
+		column_add(&c[0], UUIDPGetDatum(&task->id));
 		if (task->first_sent_at)
 			column_add(&c[1], TimestampTzGetDatum(task->first_sent_at));
 		else

@@ -8,6 +8,8 @@
 #ifndef ESIM_WORKER_H
 #define ESIM_WORKER_H
 
+#include <signal.h>
+
 #include "esim.h"
 
 #include "datatype/timestamp.h"
@@ -216,6 +218,33 @@ typedef struct Worker
 
 extern Worker *esim_worker;		/* NULL in all other processes */
 
+/* loop.c */
+extern volatile sig_atomic_t worker_shutdown;	/* SIGTERM came */
+extern EsimWorkerSlot *worker_slot(void);
+extern void worker_report_doing(const char *doing);
+extern void worker_report_error(const char *message);
+extern void worker_drop_task(Task *task);
+extern void worker_drop_all(dlist_head *list);
+
+/* transaction.c: SPI is connected between begin and commit; after an error
+ * worker_abort() gives it back, logged unless it was about a lock */
+extern void worker_begin(void);
+extern void worker_commit(void);
+extern ErrorData *worker_abort(const char *what);
+extern bool worker_is_lock_error(const ErrorData *error);
+
+/* write.c: outcomes and intents, in transactions of its own */
+extern void worker_write(void);
+
+/* upkeep.c */
+extern void worker_upkeep(void);
+
+/* start.c */
+extern void worker_start(Datum arg);
+extern void worker_settings(void);
+extern void worker_detach(int code, Datum arg);
+extern bool worker_reattach(void);	/* false: somebody has started another */
+
 /* task.c */
 extern Task *task_create(void);
 extern void task_free(Task *task);
@@ -235,7 +264,9 @@ extern void claim_parked(void);
 extern TimestampTz claim_next_due(void);
 extern bool claim_anything_left(void);
 
-/* complete.c */
+/* attempt.c, effect.c, complete.c; all within a transaction with SPI connected */
+extern void complete_attempts(dlist_head *tasks);
+extern void complete_effects(dlist_head *tasks, TimestampTz now);
 extern void complete_intents(void); /* rows of esim_attempt for the requests
 									 * that act, and the driver's notes */
 extern void complete_outcomes(dlist_head *tasks);

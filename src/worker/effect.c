@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * effect.c
+ *	  What the end of an operation makes of profiles.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker/worker.h"
+
+#include "catalog/pg_type.h"
+#include "utils/timestamp.h"
+
+/* What the end of the operation makes of its profile; false: nothing. */
+static bool
+effect_of(const Task *task, RspState *state, int *fallback)
+{
+	const RspAction *action = &task->conversation.action;
+
+	*state = RSP_STATE_NONE;
+	*fallback = -1;
+	if (!task->has_profile)
+		return false;
+	if (action->profile_state_set)
+	{
+		*state = action->state;
+		return *state != RSP_STATE_NONE;
+	}
+	if (action->type != RSP_ACT_DONE)
+		return false;
+	switch (task->op.kind)
+	{
+		case RSP_DOWNLOAD:
+			*state = task->op.activate_on_download ? RSP_STATE_ENABLED : RSP_STATE_DISABLED;
+			return true;
+		case RSP_ENABLE:
+			*state = RSP_STATE_ENABLED;
+			return true;
+		case RSP_DISABLE:
+			*state = RSP_STATE_DISABLED;
+			return true;
+		case RSP_DELETE:
+			*state = RSP_STATE_DELETED;
+			*fallback = 0;
+			return true;
+		case RSP_SET_FALLBACK:
+			*fallback = 1;
+			return true;
+		case RSP_RELEASE:
+			*state = RSP_STATE_RELEASED;
+			return true;
+		case RSP_CANCEL_ORDER:
+			*state = RSP_STATE_CANCELLED;
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Profiles as the ends of these tasks have made them, and the events of that. */
+void
+complete_effects(dlist_head *tasks, TimestampTz now)
+{
+	/* demote first, promote second: one ENABLED per (eUICC, port), always */
+	static EsimStatement demote = {
+		"UPDATE @esim_profile p SET state = 'DISABLED', state_at = $4, state_source = 'operation'"
+		" FROM unnest($1, $2, $3) u(profile, eid, port)"
+		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.port = u.port AND p.state = 'ENABLED' AND p.id <> u.profile"
+		" RETURNING p.id, u.profile",
+		4, {"uuid[]", "text[]", "int2[]", "timestamptz"}
+	};
+	static EsimStatement unmark = {
+		"UPDATE @esim_profile p SET is_fallback = false"
+		" FROM unnest($1, $2) u(profile, eid)"
+		" WHERE p.eid OPERATOR(@=) u.eid::@eid(unchecked) AND p.is_fallback AND p.id IS DISTINCT FROM u.profile",
+		2, {"uuid[]", "text[]"}
+	};
+	static EsimStatement change = {
+		"UPDATE @esim_profile p SET state = CASE"
+		/* says less than we know */
+		"  WHEN u.state IN ('DOWNLOADED', 'INSTALLED') AND p.state IN ('DISABLED', 'ENABLED') THEN p.state"
+		"  ELSE coalesce(u.state::@esim_profile_state, p.state) END,"
+		" eid = coalesce(u.eid::@eid(unchecked), p.eid), iccid = coalesce(u.iccid::@iccid(unchecked), p.iccid),"
+		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
+		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
+		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
+		" state_at = $6, state_source = 'operation'"
+		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
+		6, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz"}
+	};
+	static EsimStatement events = {
+		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
+		" SELECT u.profile, u.eid::@eid(unchecked), u.old::@esim_profile_state, u.new::@esim_profile_state, $7, 'OPERATION', u.operation, u.detail"
+		" FROM unnest($1, $2, $3, $4, $5, $6) u(profile, eid, old, new, operation, detail)",
+		7, {"uuid[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "timestamptz"}
+	};
+	static const Oid change_types[5] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID};
+	static const Oid event_types[6] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID};
+	Column		d[3];
+	Column		f[2];
+	Column		c[5];
+	Column		e[6];
+	Datum		values[7];
+	dlist_iter	iter;
+
+	for (int i = 0; i < 3; i++)
+		column_init(&d[i], 64);
+	for (int i = 0; i < 2; i++)
+		column_init(&f[i], 8);
+	for (int i = 0; i < 5; i++)
+		column_init(&c[i], 64);
+	for (int i = 0; i < 6; i++)
+		column_init(&e[i], 64);
+
+	dlist_foreach(iter, tasks)
+	{
+		Task	   *task = dlist_container(Task, node, iter.cur);
+		RspAction  *action = &task->conversation.action;
+		RspState	state;
+		int			fallback;
+		bool		affected = effect_of(task, &state, &fallback);
+
+		if (action->type == RSP_ACT_DONE && task->op.kind == RSP_UNSET_FALLBACK)
+		{
+			column_add_null(&f[0]);
+			column_add_text(&f[1], task->op.eid);
+		}
+		if (!affected && !(action->iccid[0] && task->has_profile))
+			continue;
+
+		if (state == RSP_STATE_ENABLED)
+		{
+			column_add(&d[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&d[1], task->op.eid);
+			column_add(&d[2], Int16GetDatum(task->port));
+		}
+		if (fallback == 1)
+		{
+			column_add(&f[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&f[1], task->op.eid);
+		}
+		column_add(&c[0], UUIDPGetDatum(&task->profile));
+		column_add_text(&c[1], rsp_state_name(state));
+		column_add_text(&c[2], task->op.eid);
+		column_add_text(&c[3], action->iccid);
+		column_add(&c[4], Int16GetDatum(fallback));
+
+		if ((state != RSP_STATE_NONE && state != task->op.state) || fallback == 1)
+		{
+			column_add(&e[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&e[1], task->op.eid);
+			column_add_text(&e[2], rsp_state_name(task->op.state));
+			column_add_text(&e[3], rsp_state_name(state != RSP_STATE_NONE ? state : task->op.state));
+			column_add(&e[4], UUIDPGetDatum(&task->id));
+			column_add_text(&e[5], fallback == 1 ? "fallback set" : NULL);
+		}
+	}
+
+	if (d[0].count > 0)
+	{
+		uint64		ndemoted;
+
+		values[0] = column_array(&d[0], UUIDOID);
+		values[1] = column_array(&d[1], TEXTOID);
+		values[2] = column_array(&d[2], INT2OID);
+		values[3] = TimestampTzGetDatum(now);
+		esim_execute(&demote, values, NULL, 0);
+		ndemoted = SPI_processed;
+		for (uint64 i = 0; i < ndemoted; i++)
+		{
+			HeapTuple	tuple = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			bool		isnull;
+			Datum		demoted = SPI_getbinval(tuple, desc, 1, &isnull);
+			pg_uuid_t  *by = DatumGetUUIDP(SPI_getbinval(tuple, desc, 2, &isnull));
+
+			dlist_foreach(iter, tasks)
+			{
+				Task	   *task = dlist_container(Task, node, iter.cur);
+
+				if (!task->has_profile || memcmp(&task->profile, by, UUID_LEN) != 0)
+					continue;
+				column_add(&e[0], demoted);
+				column_add_text(&e[1], task->op.eid);
+				column_add_text(&e[2], "ENABLED");
+				column_add_text(&e[3], "DISABLED");
+				column_add(&e[4], UUIDPGetDatum(&task->id));
+				column_add_text(&e[5], "another profile was enabled");
+				break;
+			}
+		}
+	}
+	if (f[0].count > 0)
+	{
+		values[0] = column_array(&f[0], UUIDOID);
+		values[1] = column_array(&f[1], TEXTOID);
+		esim_execute(&unmark, values, NULL, 0);
+	}
+	if (c[0].count > 0)
+	{
+		for (int i = 0; i < 5; i++)
+			values[i] = column_array(&c[i], change_types[i]);
+		values[5] = TimestampTzGetDatum(now);
+		esim_execute(&change, values, NULL, 0);
+	}
+	if (e[0].count > 0)
+	{
+		for (int i = 0; i < 6; i++)
+			values[i] = column_array(&e[i], event_types[i]);
+		values[6] = TimestampTzGetDatum(now);
+		esim_execute(&events, values, NULL, 0);
+	}
+}
