@@ -335,6 +335,8 @@ http_endpoint_new(const HttpEndpointOptions *options, const char *what,
 		options->max_answer : DEFAULT_MAX_ANSWER;
 	endpoint->verify = options->verify;
 	endpoint->allow_http = options->allow_http;
+	endpoint->address_allowed = options->address_allowed;
+	endpoint->address_arg = options->address_arg;
 
 	if (!take_url(endpoint, what, url, query_allowed, error, error_size))
 	{

@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct sockaddr;
+
 typedef enum HttpAuthMethod
 {
 	HTTP_AUTH_NONE,
@@ -61,6 +63,14 @@ typedef struct HttpEndpointOptions
 	const char *audience;		/* parameter of token requests; with
 								 * private_key_jwt aud of the assertion
 								 * instead of the token endpoint's URL */
+
+	/*
+	 * Asked for each address that a connection is about to be made to, after
+	 * the name was resolved; false: there is none made.  NULL: all are fine.
+	 */
+	bool		(*address_allowed) (const struct sockaddr *address,
+									size_t length, void *arg);
+	void	   *address_arg;
 } HttpEndpointOptions;
 
 /* What became of a request; the difference that matters is whether the peer
@@ -94,6 +104,8 @@ typedef struct HttpAnswer
 	bool		tls_failed;		/* the peer's certificate was not accepted, or
 								 * it did not accept ours, or ours cannot be
 								 * used; with HTTP_NOT_SENT */
+	bool		address_refused;	/* address_allowed() said no; with
+									 * HTTP_NOT_SENT */
 	char		error[256];		/* one line, no secrets; empty if all went
 								 * well */
 } HttpAnswer;
@@ -133,6 +145,13 @@ extern void http_request_asks_only(HttpRequest *request);
  */
 extern bool http_request_header(HttpRequest *request, const char *name,
 								const char *value);
+
+/*
+ * "Authorization: Bearer <token>" for this request alone, at an endpoint
+ * without credentials; wiped with the request.  false: the token has a
+ * character that cannot stand there, or no memory.
+ */
+extern bool http_request_bearer(HttpRequest *request, const char *token);
 extern void *http_request_owner(const HttpRequest *request);
 extern const char *http_request_url(const HttpRequest *request);
 

@@ -71,6 +71,9 @@ struct HttpEndpoint
 	char	   *ca_file;
 	char	   *client_cert;
 	char	   *client_key;
+	bool		(*address_allowed) (const struct sockaddr *address,
+									size_t length, void *arg);
+	void	   *address_arg;
 
 	HttpCredential *credential; /* goes with each request; NULL: none, or no
 								 * token yet */
@@ -134,10 +137,12 @@ struct HttpRequest
 	/* this try */
 	HttpHandle *handle;
 	HttpCredential *credential;
+	bool		own_credential; /* not the endpoint's */
 	bool		connecting;		/* counted in the endpoint's connecting */
 	bool		begun;			/* a connection was there to write to */
 	bool		stale_now;		/* it was not fit for use, nothing was written */
 	bool		repeat_refused;
+	bool		address_refused;
 	bool		too_large;
 	bool		bad_headers;
 	bool		in_body;

@@ -169,10 +169,20 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 static curl_socket_t
 on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	HttpLoop   *loop = arg;
+	HttpHandle *handle = arg;
+	HttpLoop   *loop = handle->loop;
+	HttpEndpoint *endpoint = handle->request->endpoint;
 	int			fd;
 	LoopSocket *sock;
 
+	/* the address itself, whatever the name was and is by now */
+	if (endpoint->address_allowed != NULL &&
+		!endpoint->address_allowed(&address->addr, address->addrlen,
+								   endpoint->address_arg))
+	{
+		handle->request->address_refused = true;
+		return CURL_SOCKET_BAD;
+	}
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
 				address->protocol);
 	sock = loop_socket(loop, fd);
@@ -469,7 +479,7 @@ start(HttpLoop *loop, HttpEndpoint *endpoint)
 	}
 
 	/* the token may have changed while it waited */
-	if (request->credential != endpoint->credential)
+	if (!request->own_credential && request->credential != endpoint->credential)
 	{
 		http_credential_release(request->credential);
 		request->credential = endpoint->credential;
@@ -480,7 +490,7 @@ start(HttpLoop *loop, HttpEndpoint *endpoint)
 	{
 		handle->loop = loop;
 		curl_easy_setopt(handle->easy, CURLOPT_OPENSOCKETFUNCTION, on_open);
-		curl_easy_setopt(handle->easy, CURLOPT_OPENSOCKETDATA, loop);
+		curl_easy_setopt(handle->easy, CURLOPT_OPENSOCKETDATA, handle);
 		curl_easy_setopt(handle->easy, CURLOPT_CLOSESOCKETFUNCTION, on_close);
 		curl_easy_setopt(handle->easy, CURLOPT_CLOSESOCKETDATA, loop);
 	}

@@ -243,6 +243,24 @@ http_request_header(HttpRequest *request, const char *name, const char *value)
 	return add_header(request, name, ": ", value);
 }
 
+bool
+http_request_bearer(HttpRequest *request, const char *token)
+{
+	const char *c;
+
+	if (*token == '\0')
+		return false;
+	for (c = token; *c; c++)
+	{
+		if ((unsigned char) *c <= 0x20 || (unsigned char) *c >= 0x7f)
+			return false;
+	}
+	http_credential_release(request->credential);
+	request->credential = http_credential_create("Bearer", token);
+	request->own_credential = true;
+	return request->credential != NULL;
+}
+
 void *
 http_request_owner(const HttpRequest *request)
 {
@@ -278,6 +296,7 @@ http_request_prepare(HttpRequest *request, HttpHandle *handle)
 	request->begun = false;
 	request->stale_now = false;
 	request->repeat_refused = false;
+	request->address_refused = false;
 	request->too_large = false;
 	request->bad_headers = false;
 	request->in_body = false;
@@ -694,6 +713,9 @@ explain(HttpRequest *request, CURLcode result)
 	else if (request->repeat_refused)
 		SAY("the connection to %s port %s was closed before an answer came",
 			endpoint->host, endpoint->port);
+	else if (request->address_refused && result == CURLE_COULDNT_CONNECT)
+		SAY("the address of %s is not one that may be connected to",
+			endpoint->host);
 	else
 	{
 		switch (result)
@@ -789,6 +811,7 @@ http_request_judge(HttpRequest *request, CURLcode result)
 	if (result == CURLE_OK)
 		result = CURLE_PARTIAL_FILE;
 	explain(request, result);
+	answer->address_refused = request->address_refused && result == CURLE_COULDNT_CONNECT;
 	if (answer->status != 0)
 	{
 		answer->outcome = HTTP_BAD_ANSWER;

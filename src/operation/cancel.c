@@ -186,6 +186,43 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	return true;
 }
 
+/* cancel_queued() in a subtransaction, which is undone when it does not cancel. */
+static bool
+try_cancel(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner resource_owner = CurrentResourceOwner;
+	volatile bool cancelled = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		cancelled = cancel_queued(id, lane, seq, gone);
+		if (cancelled)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* the subtransaction must be gone when a caller catches the error */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = resource_owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = resource_owner;
+	return cancelled;
+}
+
 PG_FUNCTION_INFO_V1(esim_cancel);
 Datum
 esim_cancel(PG_FUNCTION_ARGS)
@@ -200,8 +237,6 @@ esim_cancel(PG_FUNCTION_ARGS)
 	int64		seq;
 	bool		cancelled;
 	bool		gone;
-	MemoryContext context;
-	ResourceOwner resource_owner;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -258,17 +293,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 	 * A queue row that turns out to be claimed must not stay locked until our
 	 * transaction ends: the worker would have to put its outcome aside.
 	 */
-	context = CurrentMemoryContext;
-	resource_owner = CurrentResourceOwner;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	cancelled = cancel_queued(id, lane, seq, &gone);
-	if (cancelled)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = resource_owner;
+	cancelled = try_cancel(id, lane, seq, &gone);
 
 	if (!cancelled && !gone)
 	{

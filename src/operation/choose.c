@@ -103,8 +103,7 @@ choose(EsimRequest *request, EsimChoice *choice)
 	if (request->server != NULL)
 	{
 		name = request->server;
-		named = !(request->own_server && choice->asked != NULL &&
-				  strcmp(choice->asked, request->server) == 0);
+		named = !request->own_server;
 	}
 	else if (choice->asked != NULL)
 		name = choice->asked;

@@ -168,7 +168,8 @@ typedef struct EsimRequest
 	struct json_t *options_json;
 
 	bool		report;			/* failures stay in their elements */
-	bool		own_server;		/* the server is the one of an earlier operation */
+	bool		own_server;		/* the server is that of an earlier operation, not
+								 * named by the caller */
 	EsimElement *elements;
 	int			nelements;
 
@@ -214,7 +215,7 @@ extern const EsimChoice *esim_choose_server(EsimRequest *request, const char *de
 /* ----- used by several ----- */
 
 /* the values of one row of a result, in columns */
-#define ESIM_MAX_COLUMNS 32
+#define ESIM_MAX_COLUMNS 48
 typedef struct EsimRow
 {
 	Datum		value[ESIM_MAX_COLUMNS];
