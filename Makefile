@@ -9,11 +9,11 @@ MODULE_big = esim
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # parts of the install script, in this order
-SQL_PARTS = identifier table server operation worker report provider timeline upkeep right
+SQL_PARTS = identifier table server operation qr worker report provider timeline upkeep maintenance right
 DATA_built = sql/esim--$(EXTVERSION).sql
 DATA = $(wildcard sql/esim--*--*.sql)
 
-PKGS = libcurl jansson libcrypto
+PKGS = libcurl jansson libcrypto libqrencode libpng
 PG_CPPFLAGS = -Isrc -DESIM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags $(PKGS))
 SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lpthread -Wl,-Bsymbolic
 PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Wno-sign-compare \

@@ -11,6 +11,7 @@ packages=(
 	postgresql-15 postgresql-server-dev-15 postgresql-15-pgtap
 	libcurl4-openssl-dev libjansson-dev libssl-dev
 	libmicrohttpd-dev libgnutls28-dev
+	libqrencode-dev libpng-dev zbar-tools postgresql-15-cron
 	perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	openssl curl
 )

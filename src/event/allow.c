@@ -40,8 +40,7 @@
 
 typedef struct Entry
 {
-	bool		http;
-	bool		https;
+	bool		http;			/* http:// is written */
 	char		host[MAX_HOST]; /* lower case, no brackets */
 	int			port;			/* 0: any */
 } Entry;
@@ -211,14 +210,12 @@ read_entry(const char *text, size_t length, Entry *entry)
 	memcpy(buffer, text, length);
 	buffer[length] = '\0';
 	memset(entry, 0, sizeof(*entry));
-	entry->https = true;
 	if (strncasecmp(host, "https://", 8) == 0)
 		host += 8;
 	else if (strncasecmp(host, "http://", 7) == 0)
 	{
 		host += 7;
 		entry->http = true;
-		entry->https = false;
 	}
 	if (*host == '[')
 	{

@@ -541,6 +541,8 @@ take_configuration(HttpTokenSource *tokens, const HttpAnswer *answer)
 	options.ca_file = config->ca_file;
 	options.client_cert = config->client_cert;
 	options.client_key = config->client_key;
+	options.address_allowed = config->address_allowed;
+	options.address_arg = config->address_arg;
 	if (url != NULL &&
 		set_token_url(tokens, &options, "token_endpoint of the OpenID configuration", url,
 					  error, sizeof(error)))

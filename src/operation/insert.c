@@ -22,13 +22,19 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "operation/enqueue.h"
+
+#define MAX_DEFAULTS 32
 
 /* A table into which rows go. */
 typedef struct Target
@@ -36,6 +42,14 @@ typedef struct Target
 	EsimTable	table;			/* all columns for which there are values */
 	int			nchecks;		/* CHECK constraints that the extension made */
 	EsimStatement *statement;	/* with the columns as parameters */
+
+	/* other columns of the table that is there, and their defaults */
+	Oid			relid;
+	int			natts;
+	bool		simple;			/* all of them are constants */
+	int			ndefaults;
+	AttrNumber	default_attnum[MAX_DEFAULTS];
+	Datum		default_value[MAX_DEFAULTS];
 } Target;
 
 /* An insertion under way. */
@@ -117,13 +131,65 @@ static EsimStatement insert_secret = {
 	3, {"uuid", "text", "jsonb"}
 };
 
+/*
+ * Columns that are not given here have their default if that is a constant;
+ * else a statement is needed.
+ */
+static void
+locate_defaults(Target *target, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (target->relid == RelationGetRelid(rel) && target->natts == desc->natts)
+		return;
+	target->relid = InvalidOid;
+	target->ndefaults = 0;
+	target->simple = true;
+	for (int i = 0; i < desc->natts && target->simple; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		bool		given = false;
+		Expr	   *expr;
+		MemoryContext old;
+
+		for (int c = 0; c < target->table.ncolumns && !given; c++)
+			given = target->table.attnum[c] == attribute->attnum;
+		if (given || attribute->attisdropped)
+			continue;
+		if (attribute->attgenerated || attribute->attidentity ||
+			(attribute->attnotnull && !attribute->atthasdef))
+		{
+			target->simple = false;
+			break;
+		}
+		expr = attribute->atthasdef ? (Expr *) build_column_default(rel, attribute->attnum) : NULL;
+		if (expr == NULL)
+			continue;
+		expr = expression_planner(expr);
+		if (!IsA(expr, Const) || target->ndefaults >= MAX_DEFAULTS)
+		{
+			target->simple = false;
+			break;
+		}
+		if (((Const *) expr)->constisnull)
+			continue;
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		target->default_value[target->ndefaults] =
+			datumCopy(((Const *) expr)->constvalue, attribute->attbyval, attribute->attlen);
+		MemoryContextSwitchTo(old);
+		target->default_attnum[target->ndefaults++] = attribute->attnum;
+	}
+	target->natts = desc->natts;
+	target->relid = RelationGetRelid(rel);
+}
+
 /* true: the executor would do no more than is done here */
 static bool
 is_plain(const Target *target, Relation rel, ResultRelInfo *info)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
-	if (!target->table.all_given || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
+	if (!target->simple || rel->trigdesc != NULL || rel->rd_rel->relhasrules ||
 		rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relforcerowsecurity ||
 		rel->rd_rel->relispartition ||
 		(desc->constr ? desc->constr->num_check : 0) > target->nchecks)
@@ -147,6 +213,7 @@ begin_insertion(Insertion *insertion, Target *target, int n)
 	memset(insertion, 0, sizeof(*insertion));
 	insertion->target = target;
 	esim_table_locate(&target->table, rel);
+	locate_defaults(target, rel);
 	InitResultRelInfo(info, rel, 1, NULL, 0);
 	ExecOpenIndices(info, false);
 	if (!is_plain(target, rel, info))
@@ -187,6 +254,11 @@ insert_row(Insertion *insertion, Datum *values, const bool *nulls)
 	{
 		insertion->values[target->table.attnum[c] - 1] = values[c];
 		insertion->nulls[target->table.attnum[c] - 1] = nulls[c];
+	}
+	for (int d = 0; d < target->ndefaults; d++)
+	{
+		insertion->values[target->default_attnum[d] - 1] = target->default_value[d];
+		insertion->nulls[target->default_attnum[d] - 1] = false;
 	}
 	slot = MakeSingleTupleTableSlot(insertion->desc, &TTSOpsHeapTuple);
 	ExecStoreHeapTuple(heap_form_tuple(insertion->desc, insertion->values, insertion->nulls), slot,

@@ -28,7 +28,6 @@ esim_table_locate(EsimTable *table, Relation rel)
 	if (table->relid == RelationGetRelid(rel) && table->natts == desc->natts)
 		return;
 	table->relid = InvalidOid;
-	table->all_given = true;
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
@@ -46,9 +45,6 @@ esim_table_locate(EsimTable *table, Relation rel)
 			table->attnum[c] = attribute->attnum;
 			found++;
 		}
-		else if (attribute->atthasdef || attribute->attnotnull || attribute->attidentity ||
-				 attribute->attgenerated)
-			table->all_given = false;
 	}
 	if (found != table->ncolumns)
 		elog(ERROR, "table %s lacks a column", table->name);

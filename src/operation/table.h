@@ -30,7 +30,6 @@ typedef struct EsimTable
 	/* where they are in the table that is there */
 	Oid			relid;
 	int			natts;
-	bool		all_given;		/* no other column needs a value */
 	AttrNumber	attnum[ESIM_MAX_COLUMNS];
 } EsimTable;
 

@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "operation/operation.h"
@@ -56,7 +57,8 @@ static EsimStatement history = {
 	"SELECT e.at, coalesce(o.seq, 0), 4, 'profile', o.kind, p.iccid, e.operation,"
 	" concat_ws(', ', CASE WHEN e.old_state IS DISTINCT FROM e.new_state THEN concat_ws(' ', e.old_state, 'to', e.new_state)"
 	"  ELSE e.new_state::text END, 'cause ' || e.cause, e.detail)"
-	" FROM p JOIN @esim_profile_event e ON e.profile = p.id LEFT JOIN o ON o.id = e.operation"
+	" FROM p JOIN @esim_profile_event e ON e.profile = p.id"
+	" LEFT JOIN @esim_operation o ON o.id = e.operation AND o.eid = $1 AND " VISIBLE("o")
 	" WHERE e.eid = $1 OR (e.eid IS NULL AND o.id IS NOT NULL)"
 	" UNION ALL "
 	"SELECT v.at, 0, 5, v.what, NULL, p.iccid, NULL,"
@@ -92,6 +94,20 @@ static EsimStatement waiting = {
 	2, {"@eid", "oid"}
 };
 
+/*
+ * Compiling it takes a hundred times as long as running it, and the costs by
+ * which that is decided are made up while a statement is planned.
+ */
+static void
+execute(EsimStatement *statement, Datum *values, const char *nulls)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	esim_execute(statement, values, nulls, 0);
+	AtEOXact_GUC(true, level);
+}
+
 /* "nine days" */
 static char *
 span(TimestampTz from, TimestampTz to)
@@ -126,8 +142,8 @@ span(TimestampTz from, TimestampTz to)
 /* columns of the statement above */
 enum
 {
-	W_KIND, W_ICCID, W_ID, W_PHASE, W_REASON, W_NEXT_AT, W_NOT_BEFORE, W_SENT_AT, W_EXPIRES_AT,
-	W_BEHIND, W_PAUSED
+	OPEN_KIND, OPEN_ICCID, OPEN_ID, OPEN_PHASE, OPEN_REASON, OPEN_NEXT_AT, OPEN_NOT_BEFORE, OPEN_SENT_AT, OPEN_EXPIRES_AT,
+	OPEN_BEHIND, OPEN_PAUSED
 };
 
 static bool
@@ -140,66 +156,66 @@ in_future(EsimRow *row, int column, TimestampTz now)
 static char *
 what_for(EsimRow *row, TimestampTz now, TimestampTz last_seen)
 {
-	char	   *phase = TextDatumGetCString(row->value[W_PHASE]);
-	char	   *reason = row->null[W_REASON] ? NULL : TextDatumGetCString(row->value[W_REASON]);
-	int64		behind = DatumGetInt64(row->value[W_BEHIND]);
-	StringInfoData text;
+	char	   *phase = TextDatumGetCString(row->value[OPEN_PHASE]);
+	char	   *reason = row->null[OPEN_REASON] ? NULL : TextDatumGetCString(row->value[OPEN_REASON]);
+	int64		behind = DatumGetInt64(row->value[OPEN_BEHIND]);
+	StringInfoData answer;
 
-	initStringInfo(&text);
-	if (!row->null[W_PAUSED])
+	initStringInfo(&answer);
+	if (!row->null[OPEN_PAUSED])
 	{
-		char	   *server = TextDatumGetCString(row->value[W_PAUSED]);
+		char	   *server = TextDatumGetCString(row->value[OPEN_PAUSED]);
 
 		if (server[0] != '\0')
-			appendStringInfo(&text, "waiting for server %s to be resumed", server);
+			appendStringInfo(&answer, "waiting for server %s to be resumed", server);
 		else
-			appendStringInfoString(&text, "waiting for the database to be resumed");
+			appendStringInfoString(&answer, "waiting for the database to be resumed");
 	}
 	else if (strcmp(phase, "WAITING_DEVICE") == 0)
 	{
-		appendStringInfoString(&text, "waiting for the device, ");
+		appendStringInfoString(&answer, "waiting for the device, ");
 		if (last_seen != 0)
-			appendStringInfo(&text, "last seen %s ago", span(last_seen, now));
+			appendStringInfo(&answer, "last seen %s ago", span(last_seen, now));
 		else
-			appendStringInfoString(&text, "never seen");
+			appendStringInfoString(&answer, "never seen");
 		reason = NULL;
 	}
-	else if (in_future(row, W_NOT_BEFORE, now))
+	else if (in_future(row, OPEN_NOT_BEFORE, now))
 	{
-		appendStringInfo(&text, "waiting until it may begin, in %s",
-						 span(now, DatumGetTimestampTz(row->value[W_NOT_BEFORE])));
+		appendStringInfo(&answer, "waiting until it may begin, in %s",
+						 span(now, DatumGetTimestampTz(row->value[OPEN_NOT_BEFORE])));
 		reason = NULL;
 	}
 	else if (strcmp(phase, "SENT") == 0)
 	{
-		appendStringInfoString(&text, "waiting for the answer of the RSP");
-		if (!row->null[W_SENT_AT])
-			appendStringInfo(&text, ", asked %s ago",
-							 span(DatumGetTimestampTz(row->value[W_SENT_AT]), now));
+		appendStringInfoString(&answer, "waiting for the answer of the RSP");
+		if (!row->null[OPEN_SENT_AT])
+			appendStringInfo(&answer, ", asked %s ago",
+							 span(DatumGetTimestampTz(row->value[OPEN_SENT_AT]), now));
 	}
 	else if (strcmp(phase, "RETRYING") == 0)
 	{
-		appendStringInfoString(&text, "waiting for the next try");
-		if (in_future(row, W_NEXT_AT, now))
-			appendStringInfo(&text, ", in %s", span(now, DatumGetTimestampTz(row->value[W_NEXT_AT])));
+		appendStringInfoString(&answer, "waiting for the next try");
+		if (in_future(row, OPEN_NEXT_AT, now))
+			appendStringInfo(&answer, ", in %s", span(now, DatumGetTimestampTz(row->value[OPEN_NEXT_AT])));
 	}
 	else if (strcmp(phase, "UNKNOWN") == 0)
-		appendStringInfoString(&text, "waiting to learn what became of a request");
+		appendStringInfoString(&answer, "waiting to learn what became of a request");
 	else if (strcmp(phase, "PARKED") == 0)
-		appendStringInfoString(&text, "waiting for an administrator");
+		appendStringInfoString(&answer, "waiting for an administrator");
 	else if (strcmp(phase, "BLOCKED") == 0)
-		appendStringInfoString(&text, "waiting for other operations");
+		appendStringInfoString(&answer, "waiting for other operations");
 	else
-		appendStringInfoString(&text, "waiting for its turn");
+		appendStringInfoString(&answer, "waiting for its turn");
 	if (reason != NULL && reason[0] != '\0')
-		appendStringInfo(&text, ": %s", reason);
-	if (in_future(row, W_EXPIRES_AT, now))
-		appendStringInfo(&text, "; expires in %s",
-						 span(now, DatumGetTimestampTz(row->value[W_EXPIRES_AT])));
+		appendStringInfo(&answer, ": %s", reason);
+	if (in_future(row, OPEN_EXPIRES_AT, now))
+		appendStringInfo(&answer, "; expires in %s",
+						 span(now, DatumGetTimestampTz(row->value[OPEN_EXPIRES_AT])));
 	if (behind > 0)
-		appendStringInfo(&text, "; " INT64_FORMAT " %s behind it", behind,
+		appendStringInfo(&answer, "; " INT64_FORMAT " %s behind it", behind,
 						 behind == 1 ? "operation" : "operations");
-	return text.data;
+	return answer.data;
 }
 
 /*
@@ -250,7 +266,7 @@ esim_timeline(PG_FUNCTION_ARGS)
 		nulls[2] = 'n';
 	else
 		values[2] = PG_GETARG_DATUM(1);
-	esim_execute(&history, values, nulls, 0);
+	execute(&history, values, nulls);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		esim_row(&row, SPI_tuptable, i);
@@ -258,7 +274,7 @@ esim_timeline(PG_FUNCTION_ARGS)
 	}
 	SPI_freetuptable(SPI_tuptable);
 
-	esim_execute(&waiting, values, NULL, 0);
+	execute(&waiting, values, NULL);
 	now = GetCurrentTimestamp();
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -268,10 +284,10 @@ esim_timeline(PG_FUNCTION_ARGS)
 		esim_row(&row, SPI_tuptable, i);
 		line[0] = TimestampTzGetDatum(now);
 		line[1] = PointerGetDatum(cstring_to_text("waiting"));
-		line[2] = row.value[W_KIND];
-		line[3] = row.value[W_ICCID];
-		null[3] = row.null[W_ICCID];
-		line[4] = row.value[W_ID];
+		line[2] = row.value[OPEN_KIND];
+		line[3] = row.value[OPEN_ICCID];
+		null[3] = row.null[OPEN_ICCID];
+		line[4] = row.value[OPEN_ID];
 		line[5] = PointerGetDatum(cstring_to_text(what_for(&row, now, last_seen)));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, line, null);
 	}

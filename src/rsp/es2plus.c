@@ -250,7 +250,7 @@ valid_matching_id(const char *text)
 	ActivationCodeError error;
 
 	return text != NULL && text[0] != '\0' && strlen(text) <= ACTIVATION_CODE_MAX_LEN &&
-		activation_code_build("a.example", 9, text, strlen(text), NULL, 0, false, &code, &error);
+		activation_code_build("a.example", 9, text, strlen(text), "", 0, false, &code, &error);
 }
 
 static bool
@@ -260,7 +260,7 @@ valid_address(const char *text)
 	ActivationCodeError error;
 
 	return text != NULL && text[0] != '\0' && strlen(text) <= ACTIVATION_CODE_MAX_LEN &&
-		activation_code_build(text, strlen(text), "", 0, NULL, 0, false, &code, &error);
+		activation_code_build(text, strlen(text), "", 0, "", 0, false, &code, &error);
 }
 
 static bool
@@ -1354,12 +1354,13 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 	memo_clear(op, "lost_order");
 	memo_clear(op, "lost_confirm");
 	memo_clear(op, "order_at");
+	rsp_set(c->facts.rsp_id, sizeof(c->facts.rsp_id), ordered(op));
 	rsp_set(c->facts.rsp_state, sizeof(c->facts.rsp_state), released ? "Released" : "Confirmed");
 	rsp_set(c->facts.reserved_eid, sizeof(c->facts.reserved_eid), eid);
 	rsp_set(c->facts.smdp_address, sizeof(c->facts.smdp_address), address);
 	rsp_set(c->facts.matching_id, sizeof(c->facts.matching_id), matching_id);
 	if (!empty(matching_id) && valid_address(address) &&
-		activation_code_build(address, strlen(address), matching_id, strlen(matching_id), NULL, 0,
+		activation_code_build(address, strlen(address), matching_id, strlen(matching_id), "", 0,
 							  op->confirmation_code != NULL, &code, &error))
 		rsp_set(c->facts.activation_code, sizeof(c->facts.activation_code), code.text);
 

@@ -52,9 +52,11 @@ rsp_driver(RspProtocol protocol)
 		case RSP_PROTOCOL_CAMARA:
 			return &rsp_camara;
 		case RSP_PROTOCOL_ES2PLUS:
+			return &rsp_es2plus;
 		case RSP_PROTOCOL_EIM:
+			return &rsp_eim;
 		case RSP_PROTOCOL_TWILIO:
-			break;
+			return &rsp_twilio;
 	}
 	return NULL;
 }

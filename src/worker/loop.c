@@ -30,6 +30,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "event/event.h"
+
 /* without preload an idle worker goes after this time */
 #define IDLE_EXIT_MS 5000
 
@@ -231,6 +233,32 @@ claim(int limit)
 	}
 	PG_END_TRY();
 	return claimed >= limit;
+}
+
+/* ------------------------------------------------------------------------
+ * The outbox
+ * ------------------------------------------------------------------------ */
+
+static void
+deliver(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!deliver_run(now))
+		return;
+	PG_TRY();
+	{
+		begin_transaction();
+		deliver_transaction(now);
+		commit_transaction();
+		deliver_commit();
+	}
+	PG_CATCH();
+	{
+		(void) abort_transaction("delivering notifications");
+		deliver_abort(now);
+	}
+	PG_END_TRY();
 }
 
 /* ------------------------------------------------------------------------

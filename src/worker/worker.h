@@ -195,6 +195,7 @@ typedef struct Worker
 	Oid			role;
 	int			index;
 	HttpLoop   *http;
+	int			wait_fd;		/* readable when a socket of curl's is */
 	MemoryContext context;		/* of the worker's life */
 	MemoryContext turn;			/* of one turn of the loop */
 	dlist_head	begin;

@@ -11,22 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* the sources themselves: the test is one file for the compiler */
-#include "../../src/rsp/rsp.c"
-#include "../../src/operation/project.c"
-
-/* CAMARA's column of the table */
-static bool
-camara_state_allowed(RspKind kind, RspState state)
-{
-	if (kind == RSP_SET_FALLBACK)
-		return state == RSP_STATE_DISABLED || state == RSP_STATE_INSTALLED;
-	return state == RSP_STATE_DISABLED || state == RSP_STATE_INSTALLED || state == RSP_STATE_ENABLED;
-}
-
-const RspDriver rsp_camara = {
-	.protocol = RSP_PROTOCOL_CAMARA, .name = "camara", .state_allowed = camara_state_allowed
-};
+#include "../../src/operation/project.h"
 
 static int	tests = 0;
 static int	failures = 0;
@@ -66,7 +51,9 @@ static const struct
 	{RSP_DELETE, &rsp_camara, false, ".....xxx..."},
 	{RSP_DELETE, NULL, false, ".....xxx..."},
 	{RSP_SET_FALLBACK, &rsp_camara, false, ".....xx...."},
+	{RSP_SET_FALLBACK, &rsp_eim, false, ".....xxx..."},
 	{RSP_SET_FALLBACK, NULL, false, ".....xxx..."},
+	{RSP_DELETE, &rsp_eim, false, ".....xxx..."},
 	{RSP_UNSET_FALLBACK, NULL, false, "xxxxxxxxxxx"},
 	{RSP_REFRESH, &rsp_camara, false, "xxxxxxxxxxx"},
 	{RSP_RESERVE, NULL, false, "xx........."},
@@ -93,7 +80,7 @@ test_cells(void)
 			bool		expected = table[i].cells[state] == 'x';
 
 			snprintf(name, sizeof(name), "%s (%s%s) from %s: %s", rsp_kind_name(table[i].kind),
-					 table[i].driver ? "camara" : "eim", table[i].redownload ? ", redownload" : "",
+					 table[i].driver ? table[i].driver->name : "no driver", table[i].redownload ? ", redownload" : "",
 					 state == RSP_STATE_NONE ? "nothing" : rsp_state_name((RspState) state),
 					 expected ? "allowed" : "refused");
 			ok(project_allowed(&question, (RspState) state) == expected, name);
