@@ -27,16 +27,16 @@ BEGIN
 			ARRAY['download', 'enable', 'disable', 'delete', 'set-fallback', 'retrieve-status', 'retrieve-operation',
 				'refresh', 'reserve', 'subscription', 'receive', 'register', 'admin'],
 			ARRAY[
-				'download cancel retry camara',
-				'enable cancel retry camara',
-				'disable cancel retry camara',
-				'delete cancel retry camara',
-				'set_fallback unset_fallback cancel retry camara',
+				'download cancel retry camara set_credential drop_credential redeliver',
+				'enable cancel retry camara set_credential drop_credential redeliver',
+				'disable cancel retry camara set_credential drop_credential redeliver',
+				'delete cancel retry camara set_credential drop_credential redeliver',
+				'set_fallback unset_fallback cancel retry camara set_credential drop_credential redeliver',
 				'status timeline activation_code capabilities camara',
 				'operation_status wait queue_counts camara',
-				'refresh cancel retry',
-				'reserve release cancel_order cancel retry',
-				'set_subscription assign_fleet fleet_create cancel retry',
+				'refresh cancel retry set_credential drop_credential redeliver',
+				'reserve release cancel_order cancel retry set_credential drop_credential redeliver',
+				'set_subscription assign_fleet fleet_create cancel retry set_credential drop_credential redeliver',
 				'receive',
 				'sync cancel retry',
 				'pause resume prune transfer health worker_status capabilities redeliver refresh_oldest cron_database check_cron schedule_maintenance unschedule_maintenance grant revoke scopes'],
@@ -55,7 +55,7 @@ BEGIN
 		WHERE d.refclassid = 'pg_extension'::regclass AND e.extname = 'esim' AND d.deptype = 'e'
 	), rights AS (
 		SELECT s.number, 'FUNCTION' AS kind, p.oid AS object, p.oid::regprocedure::text AS identity, 'EXECUTE' AS privilege,
-			NULL::name[] AS columns, f.name IN ('cancel', 'retry', 'camara', 'capabilities') AS shared
+			NULL::name[] AS columns, f.name IN ('cancel', 'retry', 'camara', 'capabilities', 'set_credential', 'drop_credential', 'redeliver') AS shared
 		FROM scope s
 		CROSS JOIN LATERAL unnest(string_to_array(s.functions, ' ')) AS f (name)
 		JOIN pg_proc p ON p.proname IN ('esim_' || f.name, 'esim_' || f.name || '_many')
@@ -345,8 +345,9 @@ BEGIN
 		'SELECT, INSERT|profile_event',
 		'SELECT, INSERT, UPDATE|drift',
 		'SELECT, INSERT, UPDATE, DELETE|deferred',
-		'SELECT, DELETE|cancel_request',
 		'SELECT, DELETE|operation_secret',
+		'UPDATE (confirmation_code)|operation_secret',
+		'SELECT|credential',
 		'SELECT, INSERT|paused',
 		'SELECT, INSERT, UPDATE, DELETE|notification',
 		'SELECT, INSERT, UPDATE|fleet']
@@ -358,8 +359,8 @@ BEGIN
 		FROM pg_class c
 		WHERE c.relnamespace = '@extschema@'::regnamespace
 		AND c.relname IN ('esim_pending', 'esim_operation', 'esim_attempt', 'esim_profile', 'esim_device', 'esim_device_state',
-			'esim_profile_event', 'esim_drift', 'esim_deferred', 'esim_cancel_request', 'esim_operation_secret', 'esim_paused',
-			'esim_notification', 'esim_fleet')
+			'esim_profile_event', 'esim_drift', 'esim_deferred', 'esim_operation_secret', 'esim_paused',
+			'esim_notification', 'esim_credential', 'esim_fleet')
 	LOOP
 		EXECUTE format('CREATE POLICY esim_worker ON @extschema@.%I TO %I USING (true) WITH CHECK (true)', line, worker);
 		EXECUTE format('COMMENT ON POLICY esim_worker ON @extschema@.%I IS %L', line, 'Workers are about everybody''s rows.');

@@ -409,16 +409,6 @@ COMMENT ON COLUMN esim_deferred.shard IS 'Its share of the lanes.';
 COMMENT ON COLUMN esim_deferred.outcome IS 'The outcome, a JSON object.';
 COMMENT ON COLUMN esim_deferred.at IS 'When it was learned.';
 
-CREATE TABLE esim_cancel_request (
-	operation uuid NOT NULL,
-	requested_by regrole NOT NULL,
-	at timestamptz NOT NULL DEFAULT now()
-);
-COMMENT ON TABLE esim_cancel_request IS 'Cancellations of operations that were sent already; insert-only for users, read and removed by the worker.';
-COMMENT ON COLUMN esim_cancel_request.operation IS 'The operation.';
-COMMENT ON COLUMN esim_cancel_request.requested_by IS 'Role that asked.';
-COMMENT ON COLUMN esim_cancel_request.at IS 'When.';
-
 CREATE TABLE esim_idempotency (
 	owner regrole NOT NULL,
 	key text NOT NULL CHECK (length(key) BETWEEN 1 AND 256),
@@ -516,31 +506,48 @@ CREATE TABLE esim_notification (
 	tries integer NOT NULL DEFAULT 0,
 	next_at timestamptz,
 	delivered_at timestamptz,
-	last_error text
-);
+	last_error text,
+	since timestamptz NOT NULL DEFAULT clock_timestamp(),
+	credential text,
+	sink text COLLATE "C" NOT NULL GENERATED ALWAYS AS (split_part(target, '?', 1)) STORED,
+	shard smallint NOT NULL GENERATED ALWAYS AS ((hashtext(split_part(split_part(target, '?', 1), '/', 3)) & 15)::smallint) STORED,
+	system_identifier bigint,
+	timeline integer,
+	database oid
+) WITH (fillfactor = 85);
 CREATE INDEX esim_notification_operation_idx ON esim_notification (operation);
-COMMENT ON TABLE esim_notification IS 'Outbox: what is announced to sinks and callback URLs.';
+CREATE INDEX esim_notification_due_idx ON esim_notification (shard, sink, next_at) WHERE next_at IS NOT NULL;
+COMMENT ON TABLE esim_notification IS 'Outbox: what is announced to sinks and callback URLs, at least once each.';
 COMMENT ON COLUMN esim_notification.id IS 'Identifier of the event, the same at every try.';
 COMMENT ON COLUMN esim_notification.operation IS 'The operation.';
 COMMENT ON COLUMN esim_notification.target IS 'URL.';
-COMMENT ON COLUMN esim_notification.format IS 'CloudEvent or form fields.';
-COMMENT ON COLUMN esim_notification.state IS 'State of the delivery.';
+COMMENT ON COLUMN esim_notification.format IS 'cloudevent: the operation''s sink; form: its callback_url.';
+COMMENT ON COLUMN esim_notification.state IS 'PENDING, DELIVERED (the sink answered with a status of 2xx), GIVEN_UP (see last_error).';
 COMMENT ON COLUMN esim_notification.tries IS 'Tries so far.';
-COMMENT ON COLUMN esim_notification.next_at IS 'Next try.';
+COMMENT ON COLUMN esim_notification.next_at IS 'When it is due; NULL: no more. While its sink does not answer, others of the same sink may go first. -infinity: esim_redeliver() was called.';
 COMMENT ON COLUMN esim_notification.delivered_at IS 'When it was delivered.';
-COMMENT ON COLUMN esim_notification.last_error IS 'Why it was not.';
+COMMENT ON COLUMN esim_notification.last_error IS 'Why the last try that failed did.';
+COMMENT ON COLUMN esim_notification.since IS 'Since when it is tried to deliver it: the end of the operation, or esim_redeliver(). esim.sink_give_up counts from here.';
+COMMENT ON COLUMN esim_notification.credential IS 'What it authenticates with. NULL: nothing; token: the access token in sink_credential, kept until it is delivered; stored: one of esim_credential.';
+COMMENT ON COLUMN esim_notification.sink IS 'URL without its query: what is paused together when it does not answer.';
+COMMENT ON COLUMN esim_notification.shard IS 'Share of the hosts; a share belongs to one worker at a time.';
+COMMENT ON COLUMN esim_notification.system_identifier IS 'Cluster in which it became due; a copy of the database sends nothing.';
+COMMENT ON COLUMN esim_notification.timeline IS 'Timeline in which it became due.';
+COMMENT ON COLUMN esim_notification.database IS 'Database in which it became due.';
 
 CREATE TABLE esim_credential (
 	owner regrole NOT NULL,
 	name text NOT NULL,
 	kind text NOT NULL,
 	value text NOT NULL,
+	owner_name name NOT NULL,
 	PRIMARY KEY (owner, name)
 );
-COMMENT ON TABLE esim_credential IS 'Credentials of owners for sinks; readable by none.';
+COMMENT ON TABLE esim_credential IS 'Credentials of owners for sinks; readable by none. Written by esim_set_credential().';
 COMMENT ON COLUMN esim_credential.owner IS 'Whose it is.';
-COMMENT ON COLUMN esim_credential.name IS 'Name by which calls refer to it.';
-COMMENT ON COLUMN esim_credential.kind IS 'What it is.';
+COMMENT ON COLUMN esim_credential.owner_name IS 'Name of the owner, as in esim_device; where it is another the credential is not used.';
+COMMENT ON COLUMN esim_credential.name IS 'Name by which sink_credential refers to it.';
+COMMENT ON COLUMN esim_credential.kind IS 'bearer: a token for the header Authorization; webhook-secret: messages are signed with it (Standard Webhooks).';
 COMMENT ON COLUMN esim_credential.value IS 'The secret.';
 
 CREATE TABLE esim_audit (
@@ -587,6 +594,7 @@ AS 'MODULE_PATHNAME', 'esim_owner_name' LANGUAGE C;
 COMMENT ON FUNCTION esim_owner_name() IS 'Trigger: fills owner_name with the name of the role in owner where it is missing.';
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_device FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_profile FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_credential FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_fleet FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
 
 SELECT pg_catalog.pg_extension_config_dump('esim_device', '');
@@ -602,7 +610,6 @@ SELECT pg_catalog.pg_extension_config_dump('esim_operation_secret', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_pending', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_deferred', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_deferred_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('esim_cancel_request', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_idempotency', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_profile_event', '');

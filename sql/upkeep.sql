@@ -335,7 +335,6 @@ BEGIN
 			DELETE FROM @extschema@.esim_operation_secret s WHERE s.operation = ANY (ids);
 			GET DIAGNOSTICS n = ROW_COUNT;
 			secrets := secrets + n;
-			DELETE FROM @extschema@.esim_cancel_request c WHERE c.operation = ANY (ids);
 			DELETE FROM @extschema@.esim_operation o WHERE o.id = ANY (ids);
 			GET DIAGNOSTICS n = ROW_COUNT;
 			operations := operations + n;

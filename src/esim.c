@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "event/event.h"
 #include "worker/worker.h"
 
 ESIM_MODULE_MAGIC;
@@ -88,9 +89,9 @@ define_settings(void)
 							"0: no limit.",
 							&esim_max_pending_per_owner, 0, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("esim.sink_allow",
-							   "Hosts that sinks and callback URLs may name, separated by commas; * stands for any label.",
-							   NULL,
-							   &esim_sink_allow, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   "Hosts that sinks and callback URLs may name, separated by commas.",
+							   "Such as example.com, *.example.com (all names below it), example.com:8443; empty: every public host.",
+							   &esim_sink_allow, "", PGC_SIGHUP, 0, esim_check_sink_allow, NULL, NULL);
 	DefineCustomBoolVariable("esim.sink_allow_private",
 							 "Lets sinks and callback URLs be at private addresses.",
 							 NULL,

@@ -75,29 +75,6 @@ static EsimStatement wake_lane = {
 	" AND seq = (SELECT min(q.seq) FROM @esim_pending q WHERE q.lane = $1)",
 	1, {"int8"}
 };
-static EsimStatement request_cancel = {
-	"INSERT INTO @esim_cancel_request (operation, requested_by)"
-	" SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM @esim_cancel_request WHERE operation = $1)",
-	2, {"uuid", "regrole"}
-};
-
-/*
- * Only an eIM lets an order be taken back that it has got: CAMARA has no such
- * call, ES2+ and Super SIM have none for what is on its way to the device.
- */
-static bool
-can_cancel_at_rsp(const char *server_name)
-{
-	char	   *reason;
-	EsimServer *server = esim_server_get(server_name, InvalidOid, false, &reason);
-	bool		can;
-
-	if (server == NULL)
-		return false;
-	can = server->rsp.protocol == RSP_PROTOCOL_EIM && rsp_driver(RSP_PROTOCOL_EIM) != NULL;
-	esim_server_release(server);
-	return can;
-}
 
 static ArrayType *
 uuid_array(pg_uuid_t *ids, int n)
@@ -297,17 +274,13 @@ esim_cancel(PG_FUNCTION_ARGS)
 
 	if (!cancelled && !gone)
 	{
-		if (!can_cancel_at_rsp(server))
-			ereport(ERROR,
-					(errcode(ERRCODE_ESIM_CONFLICT),
-					 errmsg("operation \"%s\" cannot be cancelled any more", esim_mask_uuid(id)),
-					 esim_errdetail("INCOMPATIBLE_STATE", "It was sent, and server \"%s\" has no way to take it back.",
-									server),
-					 errhint("Wait for its end; esim_disable() or esim_delete() may undo it then.")));
-		values[0] = UUIDPGetDatum(id);
-		values[1] = ObjectIdGetDatum(caller);
-		esim_execute_latest(&request_cancel, values, NULL, 0);
-		cancelled = true;
+		/* no protocol can take an order back for certain */
+		ereport(ERROR,
+				(errcode(ERRCODE_ESIM_CONFLICT),
+				 errmsg("operation \"%s\" cannot be cancelled any more", esim_mask_uuid(id)),
+				 esim_errdetail("INCOMPATIBLE_STATE", "It was sent, and server \"%s\" has no way to take it back.",
+								server),
+				 errhint("Wait for its end; esim_disable() or esim_delete() may undo it then.")));
 	}
 	if (cancelled)
 		esim_wake_at_commit();

@@ -31,6 +31,7 @@
  *	noted	when the last request was sent whose loss is in these flags: a
  *			later one that is unresolved is another
  *	rounds	how often a lost downloadOrder was repeated
+ *	senseless	how many answers made no sense
  *	mid		number of the MatchingID of ours, when the first ones were taken
  *	empty	cancelOrder with an empty MatchingID
  *
@@ -65,7 +66,7 @@
 /* after its time-out a request may still be on its way through the server */
 #define GRACE_MS		INT64_C(10000)
 
-/* answers without sense in a row, after which no better one is expected */
+/* answers without sense, after which no better one is expected */
 #define PATIENCE		12
 
 #define MAX_ROUNDS		2
@@ -1052,10 +1053,16 @@ lost(RspConversation *c, const HttpAnswer *answer, bool trouble, bool senseless,
 		c->action.server_trouble = trouble;
 		return;
 	}
-	if (senseless && op->failures >= PATIENCE)
+	if (senseless)
 	{
-		fail_unknown(c, "the server's answers cannot be understood", said);
-		return;
+		int64_t		n = memo_number(op, "senseless") + 1;
+
+		if (n >= PATIENCE)
+		{
+			fail_unknown(c, "the server's answers cannot be understood", said);
+			return;
+		}
+		memo_set(op, "senseless", json_integer(n));
 	}
 	later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), "", message);
 	c->action.server_trouble = trouble;
@@ -1183,7 +1190,7 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 	}
 	snprintf(detail, sizeof(detail), "HTTP status %d", answer->status);
 	rsp_note(c, "unknown", detail);
-	lost(c, answer, answer->status >= 500, true,
+	lost(c, answer, answer->status >= 500, answer->status < 500,
 		 "the server's answer does not say what was done", NULL);
 }
 

@@ -236,32 +236,6 @@ claim(int limit)
 }
 
 /* ------------------------------------------------------------------------
- * The outbox
- * ------------------------------------------------------------------------ */
-
-static void
-deliver(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!deliver_run(now))
-		return;
-	PG_TRY();
-	{
-		begin_transaction();
-		deliver_transaction(now);
-		commit_transaction();
-		deliver_commit();
-	}
-	PG_CATCH();
-	{
-		(void) abort_transaction("delivering notifications");
-		deliver_abort(now);
-	}
-	PG_END_TRY();
-}
-
-/* ------------------------------------------------------------------------
  * Upkeep
  * ------------------------------------------------------------------------ */
 

@@ -18,7 +18,7 @@ INSERT INTO esim_credential (owner, name, kind, value) VALUES ('esim_test_alice'
 SET ROLE esim_test_none;
 SELECT throws_ok('SELECT * FROM esim_' || t, '42501', NULL, 'no scope, no ' || t)
 FROM unnest('{device, device_state, profile, profile_event, drift, fleet, operation, attempt, notification, pending, deferred,
-	cancel_request, idempotency, operation_secret, credential, audit, paused, profile_lane, inventory, device_summary,
+	idempotency, operation_secret, credential, audit, paused, profile_lane, inventory, device_summary,
 	operation_summary, queue}'::text[]) t;
 SELECT throws_ok('SELECT ' || c, '42501', NULL, 'no scope, no ' || c)
 FROM unnest('{esim_health(), esim_pause(), esim_resume(), esim_prune(), esim_worker_status(), esim_capabilities(), esim_queue_counts(),
@@ -145,7 +145,7 @@ FROM pg_attribute WHERE attrelid = 'esim.esim_operation'::regclass AND attnum > 
 SELECT throws_ok('DELETE FROM esim_' || t, '42501', NULL, 'nobody deletes from ' || t)
 FROM unnest('{device, device_state, profile, profile_event, drift, fleet, operation, attempt, notification, pending, audit}'::text[]) t;
 SELECT throws_ok('SELECT * FROM esim_' || t, '42501', NULL, 'the owner does not read ' || t)
-FROM unnest('{pending, operation_secret, credential, idempotency, deferred, cancel_request, audit}'::text[]) t;
+FROM unnest('{pending, operation_secret, credential, idempotency, deferred, audit}'::text[]) t;
 SELECT throws_ok(format($$INSERT INTO esim_operation (id, seq, kind, owner, owner_name, requested_by, server, expires_at)
 	VALUES (gen_random_uuid(), 1, 'enable', 'esim_test_alice', 'esim_test_alice', 'esim_test_alice', 'esim_test_one', now())$$), '42501', NULL, 'operations are not forged');
 SELECT throws_ok($$INSERT INTO esim_profile_event (profile, cause) VALUES (gen_random_uuid(), 'LOCAL')$$, '42501', NULL, 'nor events');
