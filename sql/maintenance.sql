@@ -15,15 +15,12 @@ DECLARE
 	-- ordinary roles may not read it
 	place text := nullif(current_setting('cron.database_name', true), '');
 BEGIN
-	IF EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
-		RETURN current_database();
-	END IF;
-	IF place IS NULL THEN
+	IF place IS NULL OR current_setting('shared_preload_libraries') !~ '\mpg_cron\M' THEN
 		RAISE EXCEPTION 'pg_cron is not there'
 		USING ERRCODE = 'ES503',
-			DETAIL = 'UNAVAILABLE: Neither is the extension in this database, nor is its library loaded.',
+			DETAIL = 'UNAVAILABLE: Its library is not loaded.',
 			HINT = 'Install it (Debian: postgresql-15-cron), add pg_cron to shared_preload_libraries, restart, and CREATE EXTENSION pg_cron; or have another scheduler call esim_prune() and esim_refresh_oldest().';
-	ELSIF place = current_database() THEN
+	ELSIF place = current_database() AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
 		RAISE EXCEPTION 'the extension pg_cron is not there'
 		USING ERRCODE = 'ES503',
 			DETAIL = 'UNAVAILABLE: Its library is loaded and this is its database, but the extension was not created.',
@@ -66,7 +63,7 @@ DECLARE
 	able text[];
 	bound_id uuid;
 	found @extschema@.eid[];
-	failed @extschema@.eid[] := '{}';
+	passed_over @extschema@.eid[];
 	refused @extschema@.eid[];
 	n bigint;
 	queued bigint := 0;
@@ -80,6 +77,12 @@ BEGIN
 	-- the time of the request leads the key
 	bound_id := (lpad(to_hex(floor(extract(epoch FROM now() - again) * 1000)::bigint), 12, '0') || '70008000000000000000')::uuid;
 
+	passed_over := ARRAY(
+		SELECT o.eid FROM @extschema@.esim_operation o
+		WHERE o.id >= bound_id AND o.kind = 'refresh' AND o.eid IS NOT NULL AND o.result IS DISTINCT FROM 'SUCCESS'
+		UNION ALL
+		SELECT q.eid FROM @extschema@.esim_pending q WHERE q.kind = 'refresh' AND q.eid IS NOT NULL);
+
 	-- who cannot be asked makes way for others, but not for ever
 	FOR i IN 1 .. 3 LOOP
 		found := ARRAY(
@@ -89,13 +92,9 @@ BEGIN
 			WHERE d.retired_at IS NULL
 			AND pg_get_userbyid(d.owner) = d.owner_name
 			AND (d.server IS NULL OR d.server = ANY (able))
-			AND d.eid OPERATOR(@extschema@.<>) ALL (failed)
 			AND NOT EXISTS (SELECT FROM @extschema@.esim_paused p WHERE p.server IS NULL OR p.server = d.server)
-			AND NOT EXISTS (SELECT FROM @extschema@.esim_pending q WHERE q.lane = d.lane AND q.kind = 'refresh')
-			AND NOT EXISTS (
-				SELECT FROM @extschema@.esim_operation o
-				WHERE o.id >= bound_id AND o.kind = 'refresh' AND o.eid OPERATOR(@extschema@.=) d.eid
-				AND o.result IS DISTINCT FROM 'SUCCESS')
+			-- hashed, whatever the statistics of the queue are
+			AND NOT d.eid OPERATOR(@extschema@.=) ANY (SELECT f.eid FROM unnest(passed_over) AS f (eid))
 			ORDER BY greatest(s.last_seen_at, s.refreshed_at) NULLS FIRST, d.created_at, d.eid USING OPERATOR(@extschema@.<)
 			LIMIT batch - queued
 			FOR NO KEY UPDATE OF d SKIP LOCKED);
@@ -106,7 +105,7 @@ BEGIN
 			on_error => 'report') r;
 		queued := queued + n;
 		EXIT WHEN refused IS NULL;
-		failed := failed || refused;
+		passed_over := passed_over || refused;
 	END LOOP;
 	RETURN queued;
 END

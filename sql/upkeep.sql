@@ -83,6 +83,13 @@ BEGIN
 		FROM foreign_row f, epoch e
 		WHERE p.seq = f.seq;
 		changed := changed OR FOUND;
+
+		UPDATE @extschema@.esim_notification n
+		SET system_identifier = e.system_identifier, timeline = e.timeline, database = e.database
+		FROM @extschema@.esim_epoch() e
+		WHERE n.next_at IS NOT NULL
+		AND (n.system_identifier, n.timeline, n.database) IS DISTINCT FROM (e.system_identifier, e.timeline, e.database);
+		changed := changed OR FOUND;
 	END IF;
 
 	WITH parked AS MATERIALIZED (

@@ -47,7 +47,7 @@ file() {
 start() {
 	PORT=$((PORT + 1))
 	cluster_start "$1" "shared_buffers = 1GB" "max_wal_size = 8GB" "checkpoint_timeout = 30min" \
-		"shared_preload_libraries = 'esim'" "esim.workers = 0" "esim.poll_interval = 1s" "${@:2}"
+		"shared_preload_libraries = 'esim'" "esim.workers = 0" "esim.poll_interval = 1s" "esim.lockout_guard = off" "${@:2}"
 	sql -q -d "$DB" -c 'CREATE SCHEMA esim' -c 'CREATE EXTENSION esim SCHEMA esim' \
 		-c "ALTER DATABASE $DB SET search_path = public, esim"
 	file common.sql

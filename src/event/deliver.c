@@ -44,6 +44,9 @@
 #define MAX_PLACES			128
 #define MIN_PLACES			8
 
+/* descriptors left to the rest of the process when there are few */
+#define SPARE_FILES			8
+
 /* in flight at one host; at one sink */
 #define HOST_MAX			32
 #define SINK_MAX			8
@@ -105,13 +108,13 @@ typedef struct Sink
 	int			got;
 } Sink;
 
-typedef enum Result
+typedef enum Outcome
 {
 	RESULT_NONE,
 	RESULT_DELIVERED,
 	RESULT_RETRY,
 	RESULT_GIVEN_UP
-} Result;
+} Outcome;
 
 typedef struct Delivery
 {
@@ -128,7 +131,7 @@ typedef struct Delivery
 	HttpRequest *request;
 	bool		submitted;
 	bool		written;		/* its result is, in this transaction */
-	Result		result;
+	Outcome		result;
 	int64		delay_ms;
 	char		error[300];
 } Delivery;
@@ -329,7 +332,7 @@ landed(Delivery *d)
 }
 
 static void
-set_result(Delivery *d, Result result, const char *error, TimestampTz now)
+set_result(Delivery *d, Outcome result, const char *error, TimestampTz now)
 {
 	if (nresults++ == 0)
 		results_since = now;
@@ -681,7 +684,7 @@ static void
 look_for_sinks(TimestampTz now)
 {
 	static EsimStatement find = {
-		"SELECT s.shard, h.sink, d.next_at FROM pg_catalog.unnest($1, $2) s (shard, after)"
+		"SELECT s.shard, h.sink, d.next_at FROM unnest($1, $2) s (shard, after)"
 		" CROSS JOIN LATERAL (WITH RECURSIVE h (sink) AS ("
 		"   (SELECT n.sink FROM @esim_notification n WHERE n.shard = s.shard AND n.sink > s.after AND n.next_at IS NOT NULL"
 		"     ORDER BY n.sink LIMIT 1)"
@@ -866,7 +869,7 @@ fetch(TimestampTz now)
 		" coalesce(o.correlator, o.id::text), coalesce(o.callback_method, 'GET'), s.operation IS NOT NULL, n.credential,"
 		" s.sink_credential ->> 'accessToken', s.sink_credential ->> 'accessTokenExpireUtc', s.sink_credential ->> 'name',"
 		" c.kind, c.value"
-		" FROM pg_catalog.unnest($1, $2, $3) w (shard, sink, wanted)"
+		" FROM unnest($1, $2, $3) w (shard, sink, wanted)"
 		" CROSS JOIN LATERAL (SELECT x.* FROM @esim_notification x WHERE x.shard = w.shard AND x.sink = w.sink"
 		"  AND x.next_at IS NOT NULL AND x.next_at <= $4 AND x.id <> ALL ($5)"
 		"  AND x.system_identifier = $6 AND x.timeline = $7 AND x.database = $8"
@@ -962,7 +965,7 @@ write_results(TimestampTz now)
 {
 	/* a row that somebody has locked stays as it is, and is sent again */
 	static EsimStatement update = {
-		"WITH l AS MATERIALIZED (SELECT n.ctid, u.* FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7)"
+		"WITH l AS MATERIALIZED (SELECT n.ctid, u.* FROM unnest($1, $2, $3, $4, $5, $6, $7)"
 		"  u (id, since, state, tries, next_at, delivered_at, error) JOIN @esim_notification n ON n.id = u.id"
 		"  WHERE n.next_at IS NOT NULL AND n.since = u.since FOR NO KEY UPDATE OF n SKIP LOCKED)"
 		" UPDATE @esim_notification n SET state = l.state, tries = l.tries, next_at = l.next_at,"
@@ -1046,7 +1049,7 @@ give_up(TimestampTz now)
 {
 	static EsimStatement update = {
 		"UPDATE @esim_notification n SET state = 'GIVEN_UP', next_at = NULL, last_error = coalesce(n.last_error, x.error)"
-		" FROM (SELECT y.id, k.error FROM pg_catalog.unnest($1, $2, $3) k (shard, sink, error)"
+		" FROM (SELECT y.id, k.error FROM unnest($1, $2, $3) k (shard, sink, error)"
 		"  CROSS JOIN LATERAL (SELECT z.id FROM @esim_notification z WHERE z.shard = k.shard AND z.sink = k.sink AND z.next_at IS NOT NULL"
 		"   AND z.since <= $4 AND z.id <> ALL ($5) ORDER BY z.next_at LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED) y) x"
 		" WHERE n.id = x.id",
@@ -1092,6 +1095,13 @@ deliver_start(int other)
 
 	while (nplaces < MAX_PLACES && AcquireExternalFD())
 		nplaces++;
+
+	/* whoever took the last ones: waiting for a latch needs one as well */
+	for (int i = 0; i < SPARE_FILES && nplaces < MAX_PLACES; i++)
+	{
+		ReleaseExternalFD();
+		nplaces = Max(nplaces - 1, 0);
+	}
 	nplaces = Max(nplaces, MIN_PLACES);
 	loop = http_loop_create(nplaces, error, sizeof(error));
 	wait_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -1123,6 +1133,11 @@ deliver_start(int other)
 void
 deliver_finish(void)
 {
+	if (nresults > 0)
+	{
+		results_since = 0;
+		deliver_turn(GetCurrentTimestamp());
+	}
 	for (int i = 0; i < nplaces; i++)
 		if (places[i].used)
 			free_place(&places[i]);
@@ -1173,8 +1188,9 @@ deliver_shard(int shard, bool held)
 	}
 }
 
-bool
-deliver_run(TimestampTz now)
+/* takes in what was answered; true: there is something to write or to fetch */
+static bool
+anything_to_do(TimestampTz now)
 {
 	HttpRequest *request;
 
@@ -1195,8 +1211,8 @@ deliver_run(TimestampTz now)
 	return nresults == 0 && !dlist_is_empty(&ready) && wants_any(now);
 }
 
-void
-deliver_transaction(TimestampTz now)
+static void
+transaction(TimestampTz now)
 {
 	/* a crash that loses what is written here sends some messages again */
 	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE,
@@ -1208,8 +1224,8 @@ deliver_transaction(TimestampTz now)
 	fetch(now);
 }
 
-void
-deliver_commit(void)
+static void
+committed(void)
 {
 	nresults = 0;
 	for (int i = 0; i < nplaces; i++)
@@ -1231,8 +1247,8 @@ deliver_commit(void)
 }
 
 /* what was fetched is fetched again, results are written again */
-void
-deliver_abort(TimestampTz now)
+static void
+aborted(TimestampTz now)
 {
 	nresults = 0;
 	for (int i = 0; i < nplaces; i++)
@@ -1252,6 +1268,27 @@ deliver_abort(TimestampTz now)
 	}
 	paused_until = TimestampTzPlusMilliseconds(now, PAUSE_MS);
 	look = true;
+}
+
+void
+deliver_turn(TimestampTz now)
+{
+	if (!anything_to_do(now))
+		return;
+	PG_TRY();
+	{
+		worker_begin();
+		transaction(now);
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		(void) worker_abort("delivering notifications");
+		aborted(now);
+		return;
+	}
+	PG_END_TRY();
+	committed();
 }
 
 long
@@ -1294,7 +1331,7 @@ bool
 deliver_anything_left(void)
 {
 	static EsimStatement left = {
-		"SELECT 1 FROM pg_catalog.unnest($1) s (shard), LATERAL (SELECT 1 FROM @esim_notification n"
+		"SELECT 1 FROM unnest($1) s (shard), LATERAL (SELECT 1 FROM @esim_notification n"
 		" WHERE n.shard = s.shard AND n.next_at IS NOT NULL AND n.system_identifier = $2 AND n.timeline = $3 AND n.database = $4"
 		" LIMIT 1) x LIMIT 1",
 		4, {"int2[]", "int8", "int4", "oid"}
@@ -1316,10 +1353,4 @@ deliver_anything_left(void)
 	values[3] = ObjectIdGetDatum(epoch.database);
 	esim_execute(&left, values, NULL, 1);
 	return SPI_processed > 0;
-}
-
-int
-deliver_in_flight(void)
-{
-	return nflying;
 }

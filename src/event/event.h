@@ -58,20 +58,15 @@ extern void deliver_look(void);
 extern void deliver_shard(int shard, bool held);
 
 /*
- * Takes in what has been answered.  true: deliver_transaction() has something
- * to do; it runs in a transaction with SPI connected, and is followed by
- * deliver_commit() when that has committed, deliver_abort() when not.
+ * Takes in what has been answered; writes results, fetches what is due and
+ * sends it where there is something of it to do, in a transaction of its own.
  */
-extern bool deliver_run(TimestampTz now);
-extern void deliver_transaction(TimestampTz now);
-extern void deliver_commit(void);
-extern void deliver_abort(TimestampTz now);
+extern void deliver_turn(TimestampTz now);
 
-/* milliseconds until deliver_run() must be called again; -1: never */
+/* milliseconds until deliver_turn() must be called again; -1: never */
 extern long deliver_timeout(TimestampTz now);
 
 /* within a transaction: is anything left to be delivered from the shards held? */
 extern bool deliver_anything_left(void);
-extern int	deliver_in_flight(void);
 
 #endif							/* ESIM_EVENT_H */

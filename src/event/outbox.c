@@ -22,7 +22,7 @@ esim_outbox_write(SPITupleTable *table, uint64 n, int column)
 		" SELECT pg_catalog.gen_random_uuid(), o.id, t.target, t.format, c.now, c.now,"
 		"  CASE WHEN t.format <> 'cloudevent' THEN NULL WHEN s.sink_credential ? 'name' THEN 'stored'"
 		"   WHEN s.sink_credential ? 'accessToken' THEN 'token' END, $2, $3, $4"
-		" FROM pg_catalog.unnest($1) u(id) JOIN @esim_operation o ON o.id = u.id"
+		" FROM unnest($1) u(id) JOIN @esim_operation o ON o.id = u.id"
 		" LEFT JOIN @esim_operation_secret s ON s.operation = u.id"
 		" CROSS JOIN (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) c"
 		" CROSS JOIN LATERAL (VALUES (o.sink, 'cloudevent'), (o.callback_url, 'form')) t (target, format)"

@@ -8,12 +8,9 @@
  */
 #include "event/event.h"
 
-#include "catalog/pg_proc.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/syscache.h"
 
 #include "event/message.h"
 
@@ -39,18 +36,21 @@ esim_check_sink(const char *name, const char *url)
 					 errmsg("invalid URL in parameter \"%s\"", name),
 					 esim_errdetail("INVALID_ARGUMENT", "%s", reason),
 					 errhint("Give a URL such as https://example.com/path.")));
+			break;
 		case SINK_NOT_LISTED:
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_DENIED),
 					 errmsg("URL in parameter \"%s\" is not allowed", name),
 					 esim_errdetail("PERMISSION_DENIED", "%s", reason),
 					 errhint("An administrator can add the host to esim.sink_allow.")));
+			break;
 		case SINK_PRIVATE:
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_DENIED),
 					 errmsg("URL in parameter \"%s\" is not allowed", name),
 					 esim_errdetail("PERMISSION_DENIED", "%s", reason),
 					 errhint("Only hosts with a public address can be notified.")));
+			break;
 	}
 }
 
@@ -251,28 +251,6 @@ esim_drop_credential(PG_FUNCTION_ARGS)
  * esim_redeliver
  * ------------------------------------------------------------------------ */
 
-/* has the scope admin, which is about all owners: it alone has esim_transfer() */
-static bool
-is_admin(Oid role)
-{
-	CatCList   *list;
-	bool		admin = false;
-
-	if (superuser_arg(role))
-		return true;
-	list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum("esim_transfer"));
-	for (int i = 0; i < list->n_members; i++)
-	{
-		Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(&list->members[i]->tuple);
-
-		if (proc->pronamespace == esim_schema_oid() &&
-			pg_proc_aclcheck(proc->oid, role, ACL_EXECUTE) == ACLCHECK_OK)
-			admin = true;
-	}
-	ReleaseSysCacheList(list);
-	return admin;
-}
-
 /*
  * esim_redeliver(notification uuid) boolean: true, it is sent again; false, it
  * is due already.
@@ -283,9 +261,12 @@ esim_redeliver(PG_FUNCTION_ARGS)
 {
 	static EsimStatement find = {
 		"SELECT o.owner, o.owner_name, n.next_at <= pg_catalog.clock_timestamp(),"
-		" n.credential = 'token' AND NOT EXISTS (SELECT FROM @esim_operation_secret s WHERE s.operation = n.operation AND s.sink_credential IS NOT NULL)"
+		" n.credential = 'token' AND NOT EXISTS (SELECT FROM @esim_operation_secret s WHERE s.operation = n.operation AND s.sink_credential IS NOT NULL),"
+		/* the scope admin is about all owners: it alone has this function */
+		" EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = 'esim_transfer' AND p.pronamespace = $3"
+		"  AND pg_catalog.has_function_privilege($2, p.oid, 'EXECUTE'))"
 		" FROM @esim_notification n JOIN @esim_operation o ON o.id = n.operation WHERE n.id = $1",
-		1, {"uuid"}
+		3, {"uuid", "oid", "oid"}
 	};
 
 	/* the worker tries what has -infinity even where it waits for a sink to recover */
@@ -298,8 +279,8 @@ esim_redeliver(PG_FUNCTION_ARGS)
 	EsimRights	rights;
 	EsimEpoch	epoch;
 	Datum		values[4];
-	Datum		row[4];
-	bool		nulls[4];
+	Datum		row[5];
+	bool		nulls[5];
 	bool		found;
 	bool		send;
 
@@ -313,13 +294,15 @@ esim_redeliver(PG_FUNCTION_ARGS)
 	SPI_connect();
 	esim_enter_owner(&rights);
 	values[0] = PG_GETARG_DATUM(0);
+	values[1] = ObjectIdGetDatum(caller);
+	values[2] = ObjectIdGetDatum(esim_schema_oid());
 	esim_execute_latest(&find, values, NULL, 1);
 	found = SPI_processed == 1;
-	for (int i = 0; found && i < 4; i++)
+	for (int i = 0; found && i < 5; i++)
 		row[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
 	if (!found ||
 		!(esim_may_act_for(caller, DatumGetObjectId(row[0]), NameStr(*DatumGetName(row[1]))) ||
-		  is_admin(caller)))
+		  DatumGetBool(row[4])))
 		ereport(ERROR,
 				(errcode(ERRCODE_ESIM_NOT_FOUND),
 				 errmsg("notification is not known"),

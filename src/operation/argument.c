@@ -19,7 +19,6 @@
 #include "operation/operation.h"
 
 #define MAX_CORRELATOR	256		/* CAMARA's XCorrelator */
-#define MAX_URL			2048
 
 /*
  * A text argument as a string, at most max characters and without control
@@ -75,47 +74,6 @@ esim_check_correlator(const char *correlator)
 				 esim_errdetail("OUT_OF_RANGE", "It has %zu characters, at most %d are allowed.",
 								length, MAX_CORRELATOR),
 				 errhint("Give a shorter value.")));
-}
-
-static void
-bad_url(const char *name, const char *why)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_ESIM_INVALID),
-			 errmsg("invalid URL in parameter \"%s\"", name),
-			 esim_errdetail("INVALID_ARGUMENT", "%s", why),
-			 errhint("Give a URL such as https://example.com/path.")));
-}
-
-/*
- * A URL that a worker will send to: https, printable ASCII, a host and no user
- * information.  Where it leads is checked when it is used.
- */
-void
-esim_check_https_url(const char *name, const char *url)
-{
-	const char *host;
-	const char *end;
-
-	if (strlen(url) > MAX_URL)
-		bad_url(name, "It is longer than 2048 characters.");
-	for (const char *p = url; *p; p++)
-	{
-		if ((unsigned char) *p <= 0x20 || (unsigned char) *p >= 0x7f)
-			bad_url(name, "It has a blank, a control character or one outside ASCII.");
-		if (strchr("\\\"<>^`{|}", *p) != NULL)
-			bad_url(name, "It has a character that URLs do not have.");
-	}
-	if (pg_strncasecmp(url, "https://", 8) != 0)
-		bad_url(name, "Its scheme is not https.");
-	host = url + 8;
-	end = host + strcspn(host, "/?#");
-	if (memchr(host, '@', end - host) != NULL)
-		bad_url(name, "It has user information.");
-	if (end == host || *host == ':')
-		bad_url(name, "It has no host.");
-	if (strchr(url, '#') != NULL)
-		bad_url(name, "It has a fragment.");
 }
 
 void

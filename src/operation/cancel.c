@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
+#include "event/event.h"
 #include "operation/operation.h"
 
 static EsimStatement find_operation = {
@@ -59,7 +60,7 @@ static EsimStatement complete_cancelled = {
 	" error_code = CASE WHEN id = $2 THEN 'CANCELLED' ELSE 'DEPENDENCY_FAILED' END,"
 	" error_message = CASE WHEN id = $2 THEN 'cancelled'"
 	" ELSE 'an operation that it depends on was cancelled' END"
-	" WHERE id = ANY ($1) AND status = 'ACCEPTED'",
+	" WHERE id = ANY ($1) AND status = 'ACCEPTED' RETURNING " ESIM_ANNOUNCED("esim_operation"),
 	2, {"uuid[]", "uuid"}
 };
 
@@ -157,6 +158,7 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	values[1] = UUIDPGetDatum(id);
 	esim_execute_latest(&delete_pending, values, NULL, 0);
 	esim_execute_latest(&complete_cancelled, values, NULL, 0);
+	esim_outbox_write(SPI_tuptable, SPI_processed, 1);
 	esim_execute_latest(&forget_secrets, values, NULL, 0);
 	values[0] = Int64GetDatum(lane);
 	esim_execute_latest(&wake_lane, values, NULL, 0);

@@ -15,6 +15,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "event/event.h"
 #include "operation/operation.h"
 #include "operation/result.h"
 
@@ -65,11 +66,12 @@ take_tail(FunctionCallInfo fcinfo, EsimRequest *request)
 	}
 	request->sink = text_arg(fcinfo, tail + TAIL_SINK, "sink", 2048);
 	if (request->sink != NULL)
-		esim_check_https_url("sink", request->sink);
+		esim_check_sink("sink", request->sink);
 	if (has_arg(fcinfo, tail + TAIL_SINK_CREDENTIAL))
 	{
 		request->sink_credential = PG_GETARG_JSONB_P(tail + TAIL_SINK_CREDENTIAL);
 		esim_check_object("sink_credential", request->sink_credential, MAX_CREDENTIAL);
+		esim_check_sink_credential(request->sink_credential);
 		if (request->sink == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_INVALID),
@@ -79,7 +81,7 @@ take_tail(FunctionCallInfo fcinfo, EsimRequest *request)
 	}
 	request->callback_url = text_arg(fcinfo, tail + TAIL_CALLBACK_URL, "callback_url", 2048);
 	if (request->callback_url != NULL)
-		esim_check_https_url("callback_url", request->callback_url);
+		esim_check_sink("callback_url", request->callback_url);
 	request->callback_method = text_arg(fcinfo, tail + TAIL_CALLBACK_METHOD, "callback_method", 16);
 	if (request->callback_method == NULL)
 		request->callback_method = "GET";

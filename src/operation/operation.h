@@ -192,7 +192,6 @@ extern bool esim_request_may_act_for(EsimRequest *request, Oid owner, const char
 
 extern char *esim_argument_text(const char *name, Datum value, int max);
 extern void esim_check_correlator(const char *correlator);
-extern void esim_check_https_url(const char *name, const char *url);
 extern void esim_check_times(EsimRequest *request);
 extern void esim_check_object(const char *name, Jsonb *value, int max);
 extern struct json_t *esim_json_from_jsonb(Jsonb *value);

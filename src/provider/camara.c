@@ -33,35 +33,27 @@
 #define DEFAULT_API_ROOT	"http://localhost:9091"	/* of both OpenAPI files */
 #define MAX_PROFILES		256 /* EsimProfileStatusResponse.esimProfiles */
 
-/* what answers, see function.c and status.c */
-extern Datum esim_download(PG_FUNCTION_ARGS);
-extern Datum esim_enable(PG_FUNCTION_ARGS);
-extern Datum esim_disable(PG_FUNCTION_ARGS);
-extern Datum esim_delete(PG_FUNCTION_ARGS);
-extern Datum esim_set_fallback(PG_FUNCTION_ARGS);
-extern Datum esim_operation_status(PG_FUNCTION_ARGS);
-
 /*
- * Endpoints, in the order of ProviderEndpoint: what they call, and whether
- * r1.2 lists 409 and 422 among their answers.
+ * Endpoints, in the order of ProviderEndpoint: the function that does the same
+ * in SQL, and whether r1.2 lists 409 and 422 among their answers.
  */
 static const struct
 {
-	RspKind		kind;
-	PGFunction	function;
+	const char *function;
 	const char *method;
-	const char *name;			/* of the function whose EXECUTE is the scope */
+	RspKind		kind;
+	bool		acts;
 	bool		has_409;
 	bool		has_422;
 }			endpoints[] =
 {
-	{RSP_DOWNLOAD, esim_download, "POST", "esim_download", false, true},
-	{RSP_ENABLE, esim_enable, "POST", "esim_enable", true, true},
-	{RSP_DISABLE, esim_disable, "POST", "esim_disable", true, true},
-	{RSP_DELETE, esim_delete, "POST", "esim_delete", true, true},
-	{RSP_SET_FALLBACK, esim_set_fallback, "POST", "esim_set_fallback", true, true},
-	{RSP_KIND_COUNT, NULL, "POST", "esim_status", false, true},
-	{RSP_KIND_COUNT, NULL, "GET", "esim_operation_status", false, false}
+	{"esim_download", "POST", RSP_DOWNLOAD, true, false, true},
+	{"esim_enable", "POST", RSP_ENABLE, true, true, true},
+	{"esim_disable", "POST", RSP_DISABLE, true, true, true},
+	{"esim_delete", "POST", RSP_DELETE, true, true, true},
+	{"esim_set_fallback", "POST", RSP_SET_FALLBACK, true, true, true},
+	{"esim_status", "POST", RSP_KIND_COUNT, false, false, true},
+	{"esim_operation_status", "GET", RSP_KIND_COUNT, false, false, false}
 };
 
 typedef struct Answer
@@ -147,7 +139,7 @@ static const char *
 code_of_error(const ErrorData *edata, const ProviderRoute *route)
 {
 	bool		r1_2 = (route->dialect == RSP_DIALECT_R1_2);
-	bool		reads = (endpoints[route->endpoint].function == NULL);
+	bool		reads = !endpoints[route->endpoint].acts;
 	bool		has_409 = r1_2 && endpoints[route->endpoint].has_409;
 	bool		has_422 = r1_2 ? endpoints[route->endpoint].has_422 : !reads;
 	int			found = -1;
@@ -377,12 +369,12 @@ has_scope(const ProviderRoute *route)
 {
 	if (route->dialect == RSP_DIALECT_2026_02)
 	{
-		if (endpoints[route->endpoint].function == NULL)
+		if (!endpoints[route->endpoint].acts)
 			return may_execute("esim_status") || may_execute("esim_operation_status");
 		if (route->endpoint == PROVIDER_SET_FALLBACK)
 			return may_execute("esim_enable");
 	}
-	return may_execute(endpoints[route->endpoint].name);
+	return may_execute(endpoints[route->endpoint].function);
 }
 
 /* ------------------------------------------------------------------------
@@ -396,13 +388,42 @@ from_utf8(const char *text)
 	return pg_any_to_server(text, strlen(text), PG_UTF8);
 }
 
+/*
+ * A call of one of the extension's functions, all its arguments NULL, which
+ * stands for their defaults.  has_scope() has decided whether it may be made.
+ */
+static FunctionCallInfo
+new_call(const char *name, ReturnSetInfo *result)
+{
+	FmgrInfo   *flinfo = palloc(sizeof(FmgrInfo));
+	FunctionCallInfo fcinfo;
+
+	fmgr_info(function_oid(name), flinfo);
+	fcinfo = palloc0(SizeForFunctionCallInfo(flinfo->fn_nargs));
+	InitFunctionCallInfoData(*fcinfo, flinfo, flinfo->fn_nargs, InvalidOid, NULL, (Node *) result);
+	for (int i = 0; i < fcinfo->nargs; i++)
+		fcinfo->args[i].isnull = true;
+	return fcinfo;
+}
+
 static void
 set_argument(FunctionCallInfo fcinfo, int n, Datum value)
 {
-	if (n < 0)
+	if (n < 0 || n >= fcinfo->nargs)
 		elog(ERROR, "function has no such parameter");
 	fcinfo->args[n].value = value;
 	fcinfo->args[n].isnull = false;
+}
+
+/* esim_operation_status(), with its rights only */
+static Jsonb *
+operation_status(Datum id, RspDialect dialect)
+{
+	FunctionCallInfo fcinfo = new_call("esim_operation_status", NULL);
+
+	set_argument(fcinfo, 0, id);
+	set_argument(fcinfo, 1, PointerGetDatum(cstring_to_text(dialect == RSP_DIALECT_R1_2 ? "r1.2" : "2026-02")));
+	return DatumGetJsonbP(FunctionCallInvoke(fcinfo));
 }
 
 /* Places in the tail that interface.md has behind the own parameters. */
@@ -410,7 +431,6 @@ set_argument(FunctionCallInfo fcinfo, int n, Datum value)
 #define TAIL_SINK				3
 #define TAIL_SINK_CREDENTIAL	4
 #define TAIL_OPTIONS			11
-#define TAIL_SIZE				12
 
 static Datum
 jsonb_of_text(const char *text)
@@ -424,14 +444,9 @@ call_operation(const ProviderRoute *route, const ProviderBody *body, Eid *eid, I
 			   Datum activation_code, Answer *answer)
 {
 	const EsimKind *kind = esim_kind(endpoints[route->endpoint].kind);
-	int			nargs = kind->tail + TAIL_SIZE;
-	FunctionCallInfo fcinfo = palloc0(SizeForFunctionCallInfo(nargs));
+	FunctionCallInfo fcinfo = new_call(endpoints[route->endpoint].function, NULL);
 	Datum		id;
-	Datum		status;
 
-	InitFunctionCallInfoData(*fcinfo, NULL, nargs, InvalidOid, NULL, NULL);
-	for (int i = 0; i < nargs; i++)
-		fcinfo->args[i].isnull = true;	/* takes the parameter's default */
 	if (eid != NULL)
 		set_argument(fcinfo, kind->eid, EidPGetDatum(eid));
 	if (iccid != ICCID_INVALID)
@@ -449,14 +464,11 @@ call_operation(const ProviderRoute *route, const ProviderBody *body, Eid *eid, I
 		set_argument(fcinfo, kind->tail + TAIL_SINK_CREDENTIAL, jsonb_of_text(body->sink_credential));
 	if (body->options != NULL)
 		set_argument(fcinfo, kind->tail + TAIL_OPTIONS, jsonb_of_text(body->options));
-	id = endpoints[route->endpoint].function(fcinfo);
+	id = FunctionCallInvoke(fcinfo);
 
 	/* what the caller has just asked for is shown without the scope to read */
-	status = DirectFunctionCall2(esim_operation_status, id,
-								 PointerGetDatum(cstring_to_text(route->dialect == RSP_DIALECT_R1_2 ?
-																 "r1.2" : "2026-02")));
 	answer->status = 202;
-	answer->body = JsonbToCString(NULL, &DatumGetJsonbP(status)->root, 0);
+	answer->body = JsonbToCString(NULL, &operation_status(id, route->dialect)->root, 0);
 	if (route->dialect == RSP_DIALECT_R1_2)
 	{
 		const char *root = esim_api_root && esim_api_root[0] ? esim_api_root : DEFAULT_API_ROOT;
@@ -517,27 +529,23 @@ append_profile(StringInfo body, RspDialect dialect, TupleTableSlot *slot, bool f
 static void
 call_status(const ProviderRoute *route, Eid *eid, Iccid iccid, Answer *answer)
 {
-	LOCAL_FCINFO(fcinfo, 3);
-	FmgrInfo	flinfo;
+	FunctionCallInfo fcinfo;
 	ReturnSetInfo result;
 	ExprContext *econtext = CreateStandaloneExprContext();
 	TupleTableSlot *slot;
 	StringInfoData body;
 	int			count = 0;
 
-	fmgr_info(function_oid("esim_status"), &flinfo);
 	memset(&result, 0, sizeof(result));
 	result.type = T_ReturnSetInfo;
 	result.econtext = econtext;
 	result.allowedModes = (int) SFRM_Materialize;
-	InitFunctionCallInfoData(*fcinfo, &flinfo, 3, InvalidOid, NULL, (Node *) &result);
-	for (int i = 0; i < 3; i++)
-		fcinfo->args[i].isnull = true;
+	fcinfo = new_call("esim_status", &result);
 	if (eid != NULL)
 		set_argument(fcinfo, 0, EidPGetDatum(eid));
 	if (iccid != ICCID_INVALID)
 		set_argument(fcinfo, 1, IccidGetDatum(iccid));
-	FunctionCallInvoke(fcinfo);
+	(void) FunctionCallInvoke(fcinfo);
 
 	initStringInfo(&body);
 	appendStringInfo(&body, "{\"%s\": [", route->dialect == RSP_DIALECT_R1_2 ? "esimProfiles" : "esims");
@@ -559,16 +567,11 @@ call_status(const ProviderRoute *route, Eid *eid, Iccid iccid, Answer *answer)
 static void
 call_operation_status(const ProviderRoute *route, Answer *answer)
 {
-	Datum		status;
-	Jsonb	   *jsonb;
+	Jsonb	   *jsonb = operation_status(DirectFunctionCall1(uuid_in, CStringGetDatum(route->id)),
+										 route->dialect);
 	JsonbValue	key;
 	JsonbValue *kind;
 
-	status = DirectFunctionCall2(esim_operation_status,
-								 DirectFunctionCall1(uuid_in, CStringGetDatum(route->id)),
-								 PointerGetDatum(cstring_to_text(route->dialect == RSP_DIALECT_R1_2 ?
-																 "r1.2" : "2026-02")));
-	jsonb = DatumGetJsonbP(status);
 	key.type = jbvString;
 	key.val.string.val = "operation";
 	key.val.string.len = strlen("operation");

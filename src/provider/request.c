@@ -434,6 +434,11 @@ complain(ProviderBody *body, const char *parent, const char *name, const char *s
 		length++;
 	while (length > 0 && ((unsigned char) name[length] & 0xc0) == 0x80)
 		length--;
+	if (length == 0)
+	{
+		name = "\"\"";
+		length = 2;
+	}
 	snprintf(body->error, sizeof(body->error), "%s%s%.*s %s.", parent, *parent ? "." : "",
 			 length, name, sentence);
 }

@@ -55,8 +55,7 @@ static EsimStatement history = {
 	" FROM o JOIN @esim_attempt a ON a.operation = o.id"
 	" UNION ALL "
 	"SELECT e.at, coalesce(o.seq, 0), 4, 'profile', o.kind, p.iccid, e.operation,"
-	" concat_ws(', ', CASE WHEN e.old_state IS DISTINCT FROM e.new_state THEN concat_ws(' ', e.old_state, 'to', e.new_state)"
-	"  ELSE e.new_state::text END, 'cause ' || e.cause, e.detail)"
+	" concat_ws(', ', concat_ws(' to ', nullif(e.old_state, e.new_state), e.new_state), 'cause ' || e.cause, e.detail)"
 	" FROM p JOIN @esim_profile_event e ON e.profile = p.id"
 	" LEFT JOIN @esim_operation o ON o.id = e.operation AND o.eid = $1 AND " VISIBLE("o")
 	" WHERE e.eid = $1 OR (e.eid IS NULL AND o.id IS NOT NULL)"

@@ -96,7 +96,7 @@
 
 #define PATIENCE		12		/* answers without sense in a row */
 #define MAX_TRIES		5		/* orders in a row of which nothing became known */
-#define MAX_LISTS		5
+#define MAX_LISTS		10
 #define MAX_REPLAYS		3
 #define MAX_FINDS		24		/* look-ups of unknown orders in one turn */
 #define MAX_KEPT		1000	/* unknown orders that the memo holds */
@@ -1698,7 +1698,7 @@ find_row(const char *key, const json_t *value)
 	else if (text != NULL && *text != '\0' && strlen(text) <= 3 &&
 			 strspn(text, "0123456789") == strlen(text))
 		number = atoi(text);
-	else if (text == NULL)
+	if (number < 0 && text == NULL)
 		return &eim_other;
 	for (i = 0; i < lengthof(eim_rows); i++)
 	{
@@ -2313,7 +2313,11 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 	const EimRow *row = verdict->row;
 
 	if (verdict->disabled)
+	{
+		/* what is left of it is the second half */
 		memo_set_flag(op, "disabled");
+		set_act(op, ORDER_DELETE);
+	}
 	if (row->meaning != M_REPLAY)
 		memo_clear(op, "replays");
 	switch (row->meaning)

@@ -847,7 +847,7 @@ json_iccid(const char *iccid)
 static void
 call(RspConversation *c, const char *function, json_t *body, bool ok, const char *call_id)
 {
-	/* vendors put their own names in front, or between (…/es2plus/smdp/…) */
+	/* vendors put their own names in front, or between (es2plus/smdp) */
 	const char *prefix = strstr(c->server->url, "/gsma/rsp2/") != NULL ? "" : ES2PLUS_PATH;
 	char		path[64];
 

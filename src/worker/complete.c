@@ -17,6 +17,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "event/event.h"
+
 #define SHOW_SENT_AFTER_MS 100
 
 /* ------------------------------------------------------------------------
@@ -63,7 +65,7 @@ write_ended(dlist_head *tasks, TimestampTz now)
 		" iccid = coalesce(u.iccid::@iccid(unchecked), o.iccid), sent_at = u.sent_at, completed_at = $11"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 		"  u(id, result, attempts, error_code, error_message, rsp_operation_id, rsp_code, rsp_message, iccid, sent_at)"
-		" WHERE o.id = u.id AND o.status = 'ACCEPTED'",
+		" WHERE o.id = u.id AND o.status = 'ACCEPTED' RETURNING " ESIM_ANNOUNCED("o"),
 		11, {"uuid[]", "text[]", "int4[]", "text[]", "text[]", "text[]", "text[]", "text[]", "text[]", "timestamptz[]", "timestamptz"}
 	};
 	static EsimStatement dequeue = {
@@ -143,6 +145,7 @@ write_ended(dlist_head *tasks, TimestampTz now)
 		values[i] = column_array(&c[i], types[i]);
 	values[10] = TimestampTzGetDatum(now);
 	esim_execute(&update, values, NULL, 0);
+	esim_outbox_write(SPI_tuptable, SPI_processed, 1);
 	values[0] = column_array(&seqs, INT8OID);
 	esim_execute(&dequeue, values, NULL, 0);
 	if (with_secrets.count > 0)
@@ -165,7 +168,7 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 {
 	static EsimStatement queue = {
 		"UPDATE @esim_pending p SET state = u.state, claimed = false, intent = false, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
-		" handling = false, crashes = 0, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
+		" handling = false, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
 		" first_sent_at = u.first_sent_at, last_sent_at = u.last_sent_at, rsp_operation_id = u.rsp_operation_id, memo = u.memo"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 		"  u(seq, state, next_at, unresolved, ask_first, step, attempts, acting, polls, failures, first_sent_at, last_sent_at, rsp_operation_id, memo)"
@@ -324,7 +327,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 		" UPDATE @esim_operation o SET status = 'COMPLETED', result = 'CANCELLED', phase = 'DONE', phase_reason = NULL, next_at = NULL,"
 		"  error_code = 'DEPENDENCY_FAILED', error_message = 'operation '"
 		"  || (SELECT x.id FROM unnest(d.depends_on) x(id) WHERE x.id = ANY ($2) LIMIT 1) || ' did not succeed', completed_at = $3"
-		" FROM d WHERE o.id = d.operation RETURNING o.id",
+		" FROM d WHERE o.id = d.operation RETURNING o.id, " ESIM_ANNOUNCED("o"),
 		3, {"int8[]", "uuid[]", "timestamptz"}
 	};
 	Column		lanes;
@@ -364,6 +367,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 				Async_Notify(esim_notify_channel,
 							 DatumGetCString(DirectFunctionCall1(uuid_out, id)));
 		}
+		esim_outbox_write(SPI_tuptable, n, 2);
 	}
 }
 

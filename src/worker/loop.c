@@ -272,6 +272,7 @@ finish(void)
 			task_move(task, TASK_OUTCOME);
 		}
 	worker_write();
+	deliver_finish();
 	http_loop_destroy(esim_worker->http);
 }
 
@@ -286,6 +287,9 @@ time_to_wait(TimestampTz now, TimestampTz next_upkeep, TimestampTz outcome_since
 
 	if (more)
 		return 0;
+	if (http >= 0)
+		wait = Min(wait, http);
+	http = deliver_timeout(now);
 	if (http >= 0)
 		wait = Min(wait, http);
 	at[0] = next_upkeep;
@@ -339,6 +343,7 @@ esim_worker_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			worker_settings();
+			deliver_reload();
 			next_upkeep = 0;
 		}
 		if (esim_worker->index >= esim_workers)
@@ -381,7 +386,7 @@ esim_worker_main(Datum arg)
 			next_poll = TimestampTzPlusMilliseconds(now, esim_poll_interval_ms);
 		}
 
-		if (look && !esim_worker->paused && room_for_claims(&room))
+		if (look && room_for_claims(&room))
 		{
 			worker_report_doing("claiming");
 			look = claim(room);
@@ -391,6 +396,8 @@ esim_worker_main(Datum arg)
 			if (esim_worker->in_flight > 0)
 				esim_worker->queue_empty = false;
 		}
+
+		deliver_turn(GetCurrentTimestamp());
 
 		now = GetCurrentTimestamp();
 		if (esim_worker->in_flight > 0 || !esim_worker->queue_empty)
@@ -412,18 +419,21 @@ esim_worker_main(Datum arg)
 			look = true;
 		}
 
-		more |= look && !esim_worker->paused && room_for_claims(&room);
+		more |= look && room_for_claims(&room);
 		worker_report_doing(esim_worker->paused ? "paused" :
 					 esim_worker->in_flight > 0 ? "waiting for answers" : "idle");
 		if (outcome_since == 0 && esim_worker->noutcomes + esim_worker->nintents > 0)
 			outcome_since = now;
 		events = WaitLatchOrSocket(MyLatch,
 								   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								   http_loop_fd(esim_worker->http),
+								   esim_worker->wait_fd,
 								   time_to_wait(now, next_upkeep, outcome_since, idle_since, more),
 								   PG_WAIT_EXTENSION);
 		if (events & WL_LATCH_SET)
+		{
 			look = true;
+			deliver_look();
+		}
 	}
 
 	finish();

@@ -80,12 +80,20 @@ reclaim_epoch(int shard)
 {
 	static EsimStatement foreign = {
 		"SELECT DISTINCT p.system_identifier, p.timeline, p.database FROM @esim_pending p WHERE p.shard = $1"
-		" AND (p.system_identifier <> $2 OR p.timeline <> $3 OR p.database <> $4)",
+		" AND (p.system_identifier <> $2 OR p.timeline <> $3 OR p.database <> $4)"
+		" UNION"
+		" SELECT n.system_identifier, n.timeline, n.database FROM @esim_notification n WHERE n.shard = $1 AND n.next_at IS NOT NULL"
+		" AND (n.system_identifier <> $2 OR n.timeline <> $3 OR n.database <> $4)",
 		4, {"int2", "int8", "int4", "oid"}
 	};
 	static EsimStatement adopt = {
 		"UPDATE @esim_pending p SET timeline = $3, ask_first = true WHERE p.shard = $1"
 		" AND p.system_identifier = $2 AND p.timeline = $5 AND p.database = $4",
+		5, {"int2", "int8", "int4", "oid", "int4"}
+	};
+	static EsimStatement adopt_notifications = {
+		"UPDATE @esim_notification n SET timeline = $3 WHERE n.shard = $1 AND n.next_at IS NOT NULL"
+		" AND n.system_identifier = $2 AND n.timeline = $5 AND n.database = $4",
 		5, {"int2", "int8", "int4", "oid", "int4"}
 	};
 	EsimEpoch	epoch;
@@ -116,6 +124,7 @@ reclaim_epoch(int shard)
 		{
 			values[4] = Int32GetDatum(timeline);
 			esim_execute(&adopt, values, NULL, 0);
+			esim_execute(&adopt_notifications, values, NULL, 0);
 		}
 		else
 			pause_database("it was recovered to a point in time after its operations had been queued");

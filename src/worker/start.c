@@ -18,6 +18,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "event/event.h"
+
 /* gives the slot back, with all that is counted under it */
 void
 worker_detach(int code, Datum arg)
@@ -217,4 +219,5 @@ worker_start(Datum arg)
 		ereport(FATAL,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("could not set up libcurl: %s", error)));
+	worker->wait_fd = deliver_start(http_loop_fd(worker->http));
 }

@@ -12,9 +12,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "event/event.h"
+
 static void
 release_shard(int shard)
 {
+	deliver_shard(shard, false);
 	shard_unlock(shard);
 	esim_worker->held[shard] = esim_worker->draining[shard] = false;
 }
@@ -80,6 +83,7 @@ balance_shards(void)
 		{
 			esim_worker->held[i] = true;
 			esim_worker->draining[i] = false;
+			deliver_shard(i, true);
 			keep++;
 			taken = true;
 		}
@@ -153,7 +157,7 @@ worker_upkeep(void)
 			esim_worker->unpromoted = NIL;
 			complete_promote(lanes.values, lanes.count);
 			complete_show_sent(GetCurrentTimestamp());
-			esim_worker->queue_empty = !claim_anything_left();
+			esim_worker->queue_empty = !claim_anything_left() && !deliver_anything_left();
 			esim_worker->next_due = claim_next_due();
 		}
 		worker_commit();

@@ -144,7 +144,8 @@ warn_not_started(void)
 void
 esim_look_after_worker(void)
 {
-	static EsimStatement any = {"SELECT 1 FROM @esim_pending WHERE state IN ('N', 'R', 'W', 'D') OR next_at IS NOT NULL LIMIT 1", 0, {NULL}};
+	static EsimStatement any = {"(SELECT 1 FROM @esim_pending WHERE state IN ('N', 'R', 'W', 'D') OR next_at IS NOT NULL LIMIT 1)"
+		" UNION ALL (SELECT 1 FROM @esim_notification WHERE next_at IS NOT NULL LIMIT 1) LIMIT 1", 0, {NULL}};
 	EsimRights	rights;
 	bool		work;
 

@@ -64,16 +64,16 @@ $$;
 -- The same in rounds of n operations, enable and disable in turn.
 CREATE PROCEDURE bench_rounds(n int, rounds int, INOUT rate numeric DEFAULT NULL) LANGUAGE plpgsql AS $$
 DECLARE
-	some iccid[];
+	few iccid[];
 	begun timestamptz;
 	seconds numeric := 0;
 BEGIN
-	SELECT array_agg(iccid) INTO some FROM (SELECT iccid FROM esim_profile LIMIT n) p;
+	SELECT array_agg(iccid) INTO few FROM (SELECT iccid FROM esim_profile LIMIT n) p;
 	FOR r IN 1 .. rounds + 2 LOOP
 		IF r % 2 = 1 THEN
-			PERFORM count(*) FROM esim_enable_many(some);
+			PERFORM count(*) FROM esim_enable_many(few);
 		ELSE
-			PERFORM count(*) FROM esim_disable_many(some);
+			PERFORM count(*) FROM esim_disable_many(few);
 		END IF;
 		COMMIT;
 		begun := clock_timestamp();

@@ -59,8 +59,8 @@ all_digits(const char *text, size_t min, size_t max)
 	return text[n] == '\0' && n >= min && n <= max;
 }
 
-/* What must hold of every action, whatever was answered; orders: how many of an
- * ICCID that the SM-DP+ chooses were sent and not certainly refused. */
+/* What must hold of every action, whatever was answered.  orders: how many were
+ * sent for an ICCID that the SM-DP+ chooses, and may have been carried out. */
 static void
 must_be_sound(const RspConversation *c, int orders)
 {
@@ -261,7 +261,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			op.unresolved = false;
 			op.attempts--;
 		}
-		else if (chosen && (answer.outcome != HTTP_ANSWERED || answer.status >= 500))
+		else if (chosen &&
+				 (answer.outcome == HTTP_LOST || (answer.status >= 200 && answer.status < 300 &&
+												  answer.outcome == HTTP_BAD_ANSWER) ||
+				  (answer.status == 500 && answer.length == 0)))
 			orders++;
 		input.at += length;
 		input.left -= length;

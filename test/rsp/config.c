@@ -309,6 +309,7 @@ reset_everything(void)
 	euicc_reset();
 	ledger_reset();
 	server_reset_all();
+	es2plus_reset();
 	http_reset_stats();
 	record_reset();
 	requests_total = 0;

@@ -214,7 +214,9 @@ void
 control_handle(Request *request)
 {
 	request->content_type = "application/json";
-	if (strcmp(request->method, "POST") == 0)
+	if (strncmp(request->url, "/control/es2plus/", 17) == 0)
+		es2plus_control(request, request->url + 17);
+	else if (strcmp(request->method, "POST") == 0)
 		post(request);
 	else if (path_is(request, "GET", "/ledger"))
 		show_ledger(request);

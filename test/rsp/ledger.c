@@ -125,7 +125,7 @@ ledger_effect(Effect what, Cause cause, uint32_t operation, uint32_t euicc_index
 
 	twice = what == EFFECT_DOWNLOADED ?
 		from != PROFILE_ABSENT ||
-		(op->flags & OPERATION_REPEAT && code_get(op->code - 1)->generic &&
+		(op != NULL && op->flags & OPERATION_REPEAT && code_get(op->code - 1)->generic &&
 		 code_get(op->code - 1)->euicc != 0) :
 		from == to;
 	tick++;

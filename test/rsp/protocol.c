@@ -11,6 +11,8 @@ static const Protocol protocols[] = {
 	camara_2026_identify, camara_2026_handle, error_info},
 	{"camara r1.2", "/esim-profile-management/vwip", true,
 	camara_r12_identify, camara_r12_handle, error_info},
+	{"es2plus", "/gsma/rsp2/es2plus", true,
+	es2plus_identify, es2plus_handle, es2plus_error},
 	{"oauth2", "/oauth2/token", false,
 	token_identify, token_handle, oauth_error},
 	{"openid", "/.well-known/openid-configuration", false,

@@ -142,6 +142,8 @@ respond(Request *request)
 		MHD_add_response_header(response, "Content-Type", request->content_type);
 	if (request->correlator != NULL && *request->correlator != '\0')
 		MHD_add_response_header(response, "x-correlator", request->correlator);
+	if (request->admin_protocol != NULL)
+		MHD_add_response_header(response, "X-Admin-Protocol", request->admin_protocol);
 	if (request->location[0] != '\0')
 		MHD_add_response_header(response, "Location", request->location);
 	if (request->retry_after[0] != '\0')

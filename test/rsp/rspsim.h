@@ -185,6 +185,7 @@ typedef struct Request
 	char		location[320];
 	char		retry_after[64];
 	const char *challenge;		/* WWW-Authenticate */
+	const char *admin_protocol; /* X-Admin-Protocol */
 
 	uint64_t	sent_at;		/* when a drip began */
 	bool		active;
@@ -504,6 +505,13 @@ extern void camara_2026_identify(Request *request);
 extern void camara_2026_handle(Request *request);
 extern void camara_r12_identify(Request *request);
 extern void camara_r12_handle(Request *request);
+
+extern void es2plus_identify(Request *request);
+extern void es2plus_handle(Request *request);
+extern void es2plus_error(Request *request, int status, const char *code, const char *message);
+extern bool es2plus_configure(Server *server, json_t *config, char *error, size_t size);
+extern void es2plus_control(Request *request, const char *path);
+extern void es2plus_reset(void);
 
 extern void token_identify(Request *request);
 extern void token_handle(Request *request);

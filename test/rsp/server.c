@@ -215,6 +215,12 @@ server_configure(Server *server, json_t *config, char *error, size_t size)
 				return false;
 			good = true;
 		}
+		if (strcmp(key, "es2plus") == 0)
+		{
+			if (!es2plus_configure(server, value, error, size))
+				return false;
+			good = true;
+		}
 		if (strcmp(key, "expire_tokens") == 0 && json_is_true(value))
 		{
 			token_expire_all(server);

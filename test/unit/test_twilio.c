@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "json.h"
 #include "rsp.h"
@@ -37,7 +38,7 @@
 #define AC "AC00000000000000000000000000000000"
 #define OPID "0199b0f0-a400-774b-bcce-b302099a8057"	/* at T0 */
 #define CODE "1$SM-DP-PLUS.TWILIO.COM$AAAAA-BBBBB-CCCCC-DDDDD-EEEEE"
-#define T0 INT64_C(1759582528512)
+#define T0 INT64_C(1759610184704)
 
 #define SECOND INT64_C(1000)
 #define HOUR INT64_C(3600000)
@@ -730,9 +731,11 @@ test_reserve(void)
 	server.event_url = "https://events.example.com/esim?a=b";
 	begin();
 	check(strstr(last_body, "%3Fa%3Db%26op%3D" OPID) != NULL, "an event_url with a query");
+	setup(RSP_RESERVE);
 	server.url = "https://gateway.example.com";
 	begin();
 	check(path_is("POST /v1/ESimProfiles"), "a URL without /v1");
+	setup(RSP_RESERVE);
 	server.url = "https://gateway.example.com/twilio/v1/";
 	begin();
 	check(path_is("POST /ESimProfiles"), "a URL that ends in /v1/");
@@ -1743,8 +1746,8 @@ test_hostile(void)
 			switch (i)
 			{
 				case 0:
-					memcpy(big, "{\"sid\":\"" HP1 "\",\0\"status\":\"new\"}", 63);
-					answer_raw(HTTP_ANSWERED, 200, big, 63, -1);
+					memcpy(big, "{\"sid\":\"" HP1 "\",\0\"status\":\"new\"}", 61);
+					answer_raw(HTTP_ANSWERED, 200, big, 61, -1);
 					break;
 				case 1:
 					answer_raw(HTTP_ANSWERED, 200, big, length, -1);
@@ -2245,7 +2248,7 @@ run(int which, Fault fault)
 			case RSP_ACT_ASK:
 			case RSP_ACT_SEND:
 				/* sync: the model has no such list of Sims */
-				if (strcmp(last_path, "GET /Sims?PageSize=1000") == 0)
+				if (strncmp(last_path, "GET /Sims?PageSize=", 19) == 0)
 				{
 					answer(200, page("sims", NULL, 0));
 					break;
@@ -2326,7 +2329,7 @@ test_storm(void)
 				{
 					Fault		fault = chance(100) < 40 ? 1 + (int) chance(FAULTS - 1) : FAULT_NONE;
 
-					if (strcmp(last_path, "GET /Sims?PageSize=1000") == 0)
+					if (strncmp(last_path, "GET /Sims?PageSize=", 19) == 0)
 						answer(200, page("sims", NULL, 0));
 					else
 						talk(fault);
@@ -2405,7 +2408,7 @@ test_callback(void)
 	check(called("op=nonsense&Sid=HP1&Eid=1&Iccid=abc", &callback) && callback.operation[0] == '\0' &&
 		  callback.profile_sid[0] == '\0' && callback.eid[0] == '\0' && callback.iccid[0] == '\0' &&
 		  !twilio_callback_usable(&callback), "what has not the shape");
-	check(!called("a=%4", &callback) && !called("a=%zz", &callback) && !called("%", &callback) == false,
+	check(!called("a=%4", &callback) && !called("a=%zz", &callback),
 		  "broken escapes");
 	check(!called("a=%00", &callback), "a NUL");
 	check(!twilio_callback("a=\0b", 4, &callback, &reason), "a raw NUL");
