@@ -30,4 +30,11 @@
 #define ESIM_MY_LXID (MyProc->lxid)
 #endif
 
+/* a wait event set that lives as long as the process */
+#if PG_VERSION_NUM >= 170000
+#define ESIM_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(NULL, n)
+#else
+#define ESIM_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 #endif							/* ESIM_COMPAT_H */

@@ -1215,7 +1215,7 @@ static void
 transaction(TimestampTz now)
 {
 	/* a crash that loses what is written here sends some messages again */
-	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE,
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, 0, false);
 	write_results(now);
 	give_up(now);

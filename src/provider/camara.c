@@ -422,7 +422,8 @@ operation_status(Datum id, RspDialect dialect)
 	FunctionCallInfo fcinfo = new_call("esim_operation_status", NULL);
 
 	set_argument(fcinfo, 0, id);
-	set_argument(fcinfo, 1, PointerGetDatum(cstring_to_text(dialect == RSP_DIALECT_R1_2 ? "r1.2" : "2026-02")));
+	set_argument(fcinfo, 1,
+				 CStringGetTextDatum(dialect == RSP_DIALECT_R1_2 ? "r1.2" : "2026-02"));
 	return DatumGetJsonbP(FunctionCallInvoke(fcinfo));
 }
 

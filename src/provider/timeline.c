@@ -102,7 +102,8 @@ execute(EsimStatement *statement, Datum *values, const char *nulls)
 {
 	int			level = NewGUCNestLevel();
 
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	esim_execute(statement, values, nulls, 0);
 	AtEOXact_GUC(true, level);
 }

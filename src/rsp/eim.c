@@ -3010,6 +3010,7 @@ eim_begin(RspConversation *c)
 	RspOperation *op = c->op;
 	RspError	error;
 	EimOrder	act;
+	bool		doubt = op->unresolved || op->rsp_operation_id[0] != '\0' || memo_flag(op, "lost");
 
 	op->step = STEP_CREATE;
 	memset(&error, 0, sizeof(error));
@@ -3017,14 +3018,14 @@ eim_begin(RspConversation *c)
 	if (!eim_check(c->server, op, &error))
 	{
 		/* it was checked when it was queued; the server's options may differ now */
-		fail(c, op->unresolved || op->rsp_operation_id[0] != '\0' || memo_flag(op, "lost") ?
-			 "OUTCOME_UNKNOWN" : error.code, error.message, NULL);
+		fail(c, doubt ? "OUTCOME_UNKNOWN" : error.code, error.message, NULL);
 		return;
 	}
 	if (target(op) == NULL && op->kind != RSP_DOWNLOAD && op->kind != RSP_REFRESH &&
 		op->kind != RSP_UNSET_FALLBACK)
 	{
-		fail(c, "MISSING_IDENTIFIER", "the profile's ICCID is not known", NULL);
+		fail(c, doubt ? "OUTCOME_UNKNOWN" : "MISSING_IDENTIFIER",
+			 "the profile's ICCID is not known", NULL);
 		return;
 	}
 	if (act == ORDER_DOWNLOAD)
@@ -3033,7 +3034,8 @@ eim_begin(RspConversation *c)
 
 		if (!activation_code(c->server, op, &code))
 		{
-			fail(c, "MISSING_IDENTIFIER", "no activation code is known", NULL);
+			fail(c, doubt ? "OUTCOME_UNKNOWN" : "MISSING_IDENTIFIER",
+				 "no activation code is known", NULL);
 			return;
 		}
 	}

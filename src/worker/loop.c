@@ -321,6 +321,7 @@ esim_worker_main(Datum arg)
 	TimestampTz idle_since = 0;
 	TimestampTz outcome_since = 0;
 	bool		look = true;	/* there may be something to claim */
+	WaitEventSet *set;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
@@ -328,11 +329,18 @@ esim_worker_main(Datum arg)
 
 	worker_start(arg);
 
+	/* one for the worker's life: it turns thousands of times a second */
+	set = ESIM_CREATE_WAIT_EVENT_SET(3);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, esim_worker->wait_fd, NULL, NULL);
+
 	while (!worker_shutdown)
 	{
 		bool		more;
 		int			room;
-		int			events;
+		WaitEvent	events[3];
+		int			nevents;
 
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
@@ -424,16 +432,14 @@ esim_worker_main(Datum arg)
 					 esim_worker->in_flight > 0 ? "waiting for answers" : "idle");
 		if (outcome_since == 0 && esim_worker->noutcomes + esim_worker->nintents > 0)
 			outcome_since = now;
-		events = WaitLatchOrSocket(MyLatch,
-								   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								   esim_worker->wait_fd,
-								   time_to_wait(now, next_upkeep, outcome_since, idle_since, more),
-								   PG_WAIT_EXTENSION);
-		if (events & WL_LATCH_SET)
-		{
-			look = true;
-			deliver_look();
-		}
+		nevents = WaitEventSetWait(set, time_to_wait(now, next_upkeep, outcome_since, idle_since, more),
+								   events, lengthof(events), PG_WAIT_EXTENSION);
+		for (int i = 0; i < nevents; i++)
+			if (events[i].events & WL_LATCH_SET)
+			{
+				look = true;
+				deliver_look();
+			}
 	}
 
 	finish();

@@ -62,6 +62,9 @@ worker_reattach(void)
 	return free;
 }
 
+/* files besides curl's sockets: wait events, name resolution, relations */
+#define SPARE_FILES 32
+
 static void
 connecting_failed(int code, Datum arg)
 {
@@ -214,6 +217,9 @@ worker_start(Datum arg)
 	/* no more sockets than the process may have files */
 	while (sockets < esim_max_in_flight && AcquireExternalFD())
 		sockets++;
+	/* and some are left for the rest of the process */
+	for (int i = 0; i < SPARE_FILES && sockets < esim_max_in_flight && sockets > SPARE_FILES; i++, sockets--)
+		ReleaseExternalFD();
 	worker->http = http_loop_create(Max(sockets, 8), error, sizeof(error));
 	if (worker->http == NULL)
 		ereport(FATAL,

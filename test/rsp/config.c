@@ -305,6 +305,8 @@ void
 reset_everything(void)
 {
 	fault_clear(NULL);
+	twilio_reset();
+	outbound_reset();
 	operation_reset();
 	euicc_reset();
 	ledger_reset();

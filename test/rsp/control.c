@@ -130,7 +130,10 @@ show_ledger(Request *request)
 	char		error[256];
 
 	request->status = 200;
-	if (http_query(request, "entries") == NULL && http_query(request, "iccid") == NULL &&
+	if (http_query(request, "deeds") != NULL)
+		deed_list_json(&request->out, query_number(request, "from", 1, UINT32_MAX),
+					   query_number(request, "limit", 1000, PAGE_LIMIT));
+	else if (http_query(request, "entries") == NULL && http_query(request, "iccid") == NULL &&
 		http_query(request, "eid") == NULL && http_query(request, "from") == NULL)
 		ledger_summary_json(&request->out);
 	else if (!ledger_entries_json(&request->out, request, error, sizeof(error)))
@@ -143,6 +146,8 @@ show_stats(Request *request)
 	request->status = 200;
 	buf_text(&request->out, "{\"connections\":");
 	http_stats_json(&request->out);
+	buf_text(&request->out, ",\"outbound\":");
+	outbound_json(&request->out);
 	buf_text(&request->out, ",\"servers\":");
 	server_stats_json(&request->out);
 	buf_text(&request->out, "}");
@@ -214,6 +219,11 @@ void
 control_handle(Request *request)
 {
 	request->content_type = "application/json";
+	if (strncmp(request->url, "/control/supersim/", 18) == 0)
+	{
+		twilio_control(request, request->url + 18);
+		return;
+	}
 	if (strncmp(request->url, "/control/es2plus/", 17) == 0)
 		es2plus_control(request, request->url + 17);
 	else if (strcmp(request->method, "POST") == 0)

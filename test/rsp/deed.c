@@ -170,6 +170,7 @@ deed_unasked_json(Buf *out, bool first)
 void
 deed_list_json(Buf *out, uint32_t from, uint32_t limit)
 {
+	const char *comma = "";
 	uint32_t	i;
 
 	if (limit > PAGE_LIMIT)
@@ -179,8 +180,8 @@ deed_list_json(Buf *out, uint32_t from, uint32_t limit)
 	{
 		Deed	   *deed = pool_get(&deeds, i);
 
-		buf_format(out, "%s{\"number\":%u,\"at\":", i + 1 > from && i > 0 &&
-				   out->data[out->length - 1] != '[' ? "," : "", i + 1);
+		buf_format(out, "%s{\"number\":%u,\"at\":", comma, i + 1);
+		comma = ",";
 		buf_time(out, deed->at_ms);
 		buf_format(out, ",\"what\":\"%s\",\"server\":\"%s\",\"request\":%" PRIu64 ",\"subject\":",
 				   deed->what, server_by_index(deed->server)->name, deed->request);

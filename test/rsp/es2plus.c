@@ -947,7 +947,7 @@ es2plus_handle(Request *request)
 		failed(request, "1.3.2", "2.1", "X-Admin-Protocol is gsma/rsp/v2.x.y.");
 		return;
 	}
-	if (refuse_schema(request) || refuse_header(request))
+	if (refuse_header(request) || refuse_schema(request))
 		return;
 	switch ((Endpoint) request->endpoint)
 	{

@@ -141,6 +141,8 @@ ledger_effect(Effect what, Cause cause, uint32_t operation, uint32_t euicc_index
 	if (twice)
 		double_effects++;
 	ledger_reversed(profile_index, effect_reverses[what]);
+	if (what == EFFECT_DOWNLOADED && cause != CAUSE_DEVICE)
+		twilio_installed(euicc->eid, profile->iccid);
 
 	if (entries.count >= MAX_ENTRIES)
 	{
@@ -239,13 +241,16 @@ ledger_summary_json(Buf *out)
 			   ",\"implicit_effects\":%" PRIu64 ",\"device_effects\":%" PRIu64
 			   ",\"double_effects\":%" PRIu64 ",\"already_so\":%" PRIu64
 			   ",\"repeats\":%" PRIu64 ",\"unasked_repeats\":%" PRIu64 ",\"by_kind\":{",
-			   simulator_seed, requests_total, effects, implicit_effects, device_effects,
-			   double_effects, already_so, repeats, unasked_repeats);
+			   simulator_seed, requests_total, effects + deed_total(), implicit_effects,
+			   device_effects, double_effects + deed_doubles(), already_so,
+			   repeats + deed_repeats(), unasked_repeats + deed_unasked());
 	for (i = 0; i < EFFECTS; i++)
 		buf_format(out, "%s\"%s\":%" PRIu64, i ? "," : "", effect_names[i], by_kind[i]);
+	deed_kinds_json(out, false);
 	buf_text(out, "},\"repeats_by_kind\":{");
 	for (i = 0; i < KINDS; i++)
 		buf_format(out, "%s\"%s\":%" PRIu64, i ? "," : "", kind_names[i], repeats_by_kind[i]);
+	deed_kinds_json(out, true);
 	buf_text(out, "},\"unasked\":[");
 	for (i = first; i < unasked_repeats; i++)
 	{
@@ -257,6 +262,7 @@ ledger_summary_json(Buf *out)
 		buf_id(out, item->id);
 		buf_text(out, "}");
 	}
+	deed_unasked_json(out, unasked_repeats == 0);
 	buf_text(out, "],\"operations\":");
 	operation_counts_json(out);
 	buf_format(out, ",\"euiccs\":%u,\"profiles\":%u,\"entries\":%u,\"entries_dropped\":%" PRIu64
@@ -404,7 +410,9 @@ ledger_write(const char *path, uint32_t limit)
 			buf_clear(&out);
 		}
 	}
-	buf_text(&out, "]}\n");
+	buf_text(&out, "],\n\"deeds\":");
+	deed_list_json(&out, 1, limit);
+	buf_text(&out, "}\n");
 	fwrite(out.data, 1, out.length, file);
 	buf_free(&out);
 	good = !ferror(file);
@@ -414,6 +422,7 @@ ledger_write(const char *path, uint32_t limit)
 void
 ledger_reset(void)
 {
+	deed_reset();
 	pool_reset(&entries);
 	buf_free(&texts);
 	tick = 0;

@@ -270,6 +270,7 @@ main(int argc, char **argv)
 	run(epoll_fd);
 
 	http_stop();
+	outbound_stop();
 	if (ledger_out != NULL && !ledger_write(ledger_out, ledger_entries))
 	{
 		fprintf(stderr, "rspsim: %s: %s\n", ledger_out, strerror(errno));

@@ -54,6 +54,8 @@ typedef struct Auth
 	char	   *client_id;
 	char	   *client_secret;
 	char	   *public_key;		/* PEM, for private_key_jwt */
+	char	   *username;		/* HTTP Basic */
+	char	   *password;
 	bool		allow_basic;
 	bool		allow_post;
 	uint32_t	scopes;			/* what a client may ask for */
@@ -416,6 +418,29 @@ extern bool ledger_entries_json(Buf *out, Request *request, char *error, size_t 
 extern bool ledger_write(const char *path, uint32_t limit);
 extern void ledger_reset(void);
 
+/* ---- effects that are not on an eUICC (deed.c) ---- */
+
+extern void deed_effect(const char *what, const Request *request, const Server *server,
+						const char *subject, const char *from, const char *to, bool twice);
+extern void deed_repeat(const char *what, const Request *request, const char *subject,
+						bool asked);
+extern uint64_t deed_total(void);
+extern uint64_t deed_doubles(void);
+extern uint64_t deed_repeats(void);
+extern uint64_t deed_unasked(void);
+extern void deed_kinds_json(Buf *out, bool repeated);
+extern void deed_unasked_json(Buf *out, bool first);
+extern void deed_list_json(Buf *out, uint32_t from, uint32_t limit);
+extern void deed_reset(void);
+
+/* ---- requests to other people's URLs (outbound.c) ---- */
+
+extern void outbound_send(const char *method, const char *url, const char *content_type,
+						  const char *header, const char *body);
+extern void outbound_json(Buf *out);
+extern void outbound_reset(void);
+extern void outbound_stop(void);
+
 /* ---- faults (fault.c, mangle.c) ---- */
 
 typedef enum FaultKind
@@ -512,6 +537,14 @@ extern void es2plus_error(Request *request, int status, const char *code, const 
 extern bool es2plus_configure(Server *server, json_t *config, char *error, size_t size);
 extern void es2plus_control(Request *request, const char *path);
 extern void es2plus_reset(void);
+
+extern void twilio_identify(Request *request);
+extern void twilio_handle(Request *request);
+extern void twilio_error(Request *request, int status, const char *code, const char *message);
+extern bool twilio_configure(Server *server, json_t *config, char *error, size_t size);
+extern void twilio_control(Request *request, const char *path);
+extern void twilio_installed(Id eid, Id iccid);
+extern void twilio_reset(void);
 
 extern void token_identify(Request *request);
 extern void token_handle(Request *request);

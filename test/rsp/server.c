@@ -104,6 +104,10 @@ configure_auth(Auth *auth, json_t *config, char *error, size_t size)
 			set_text(&auth->client_secret, value);
 		else if (strcmp(key, "public_key") == 0 && text)
 			set_text(&auth->public_key, value);
+		else if (strcmp(key, "username") == 0 && text)
+			set_text(&auth->username, value);
+		else if (strcmp(key, "password") == 0 && text)
+			set_text(&auth->password, value);
 		else if ((strcmp(key, "scope") == 0 || strcmp(key, "scopes") == 0) && text)
 			good = scopes_parse(json_string_value(value), json_string_length(value),
 								&auth->scopes);
@@ -212,6 +216,12 @@ server_configure(Server *server, json_t *config, char *error, size_t size)
 		if (strcmp(key, "auth") == 0)
 		{
 			if (!configure_auth(&server->auth, value, error, size))
+				return false;
+			good = true;
+		}
+		if (strcmp(key, "supersim") == 0 && json_is_object(value))
+		{
+			if (!twilio_configure(server, value, error, size))
 				return false;
 			good = true;
 		}

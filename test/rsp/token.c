@@ -90,6 +90,8 @@ token_free(Auth *auth)
 	free(auth->client_id);
 	free(auth->client_secret);
 	free(auth->public_key);
+	free(auth->username);
+	free(auth->password);
 	free(auth->tokens);
 }
 
@@ -109,6 +111,20 @@ token_expire_all(Server *server)
 
 	for (i = 0; i < server->auth.ntokens; i++)
 		server->auth.tokens[i].expires_ms = 0;
+}
+
+static int	base64_decode(const char *text, size_t length, unsigned char *out, size_t size);
+
+/* user name and password of HTTP Basic */
+static bool
+basic_fits(const char *given, const Auth *auth)
+{
+	unsigned char decoded[512];
+	char		expected[512];
+
+	snprintf(expected, sizeof(expected), "%s:%s", auth->username, auth->password);
+	return base64_decode(given, strlen(given), decoded, sizeof(decoded)) >= 0 &&
+		strcmp((char *) decoded, expected) == 0;
 }
 
 /*
@@ -151,6 +167,12 @@ token_check(Request *request, uint32_t scope)
 			known = strcmp(text, given) == 0 && auth->tokens[number].expires_ms > wall_ms();
 			scopes = auth->tokens[number].scopes;
 		}
+	}
+	else if (given != NULL && strncasecmp(given, "Basic ", 6) == 0 && auth->username != NULL &&
+			 auth->password != NULL)
+	{
+		known = basic_fits(given + 6 + strspn(given + 6, " "), auth);
+		scopes = SCOPE_ANY;
 	}
 	if (!known)
 	{
