@@ -434,7 +434,7 @@ static int
 enter_planning(EsimStatement *statement)
 {
 	static const char *const settings[] = {
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"
 	};
 	int			level;
 

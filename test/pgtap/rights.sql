@@ -139,9 +139,9 @@ UPDATE esim_device SET label = 'stolen' WHERE eid = :'eid_b';
 SELECT throws_ok('UPDATE esim_device SET ' || c || ' = NULL', '42501', NULL, 'owners do not write ' || c)
 FROM unnest('{eid, owner, owner_name, server, retired_at, created_at, lane}'::text[]) c;
 SELECT throws_ok('UPDATE esim_profile SET ' || attname || ' = NULL', '42501', NULL, 'nobody writes esim_profile.' || attname)
-FROM pg_attribute WHERE attrelid = 'esim.esim_profile'::regclass AND attnum > 0;
+FROM pg_attribute WHERE attrelid = 'esim.esim_profile'::regclass AND attnum > 0 AND attgenerated = '';
 SELECT throws_ok('UPDATE esim_operation SET ' || attname || ' = NULL', '42501', NULL, 'nobody writes esim_operation.' || attname)
-FROM pg_attribute WHERE attrelid = 'esim.esim_operation'::regclass AND attnum > 0;
+FROM pg_attribute WHERE attrelid = 'esim.esim_operation'::regclass AND attnum > 0 AND attgenerated = '';
 SELECT throws_ok('DELETE FROM esim_' || t, '42501', NULL, 'nobody deletes from ' || t)
 FROM unnest('{device, device_state, profile, profile_event, drift, fleet, operation, attempt, notification, pending, audit}'::text[]) t;
 SELECT throws_ok('SELECT * FROM esim_' || t, '42501', NULL, 'the owner does not read ' || t)
