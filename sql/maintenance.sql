@@ -64,6 +64,7 @@ DECLARE
 	bound_id uuid;
 	found @extschema@.eid[];
 	passed_over @extschema@.eid[];
+	nestloop CONSTANT text := current_setting('enable_nestloop');
 	refused @extschema@.eid[];
 	n bigint;
 	queued bigint := 0;
@@ -85,6 +86,8 @@ BEGIN
 
 	-- who cannot be asked makes way for others, but not for ever
 	FOR i IN 1 .. 3 LOOP
+		-- the planner takes what is passed over for little, whatever it is
+		PERFORM set_config('enable_nestloop', 'off', true);
 		found := ARRAY(
 			SELECT d.eid
 			FROM @extschema@.esim_device d
@@ -93,11 +96,11 @@ BEGIN
 			AND pg_get_userbyid(d.owner) = d.owner_name
 			AND (d.server IS NULL OR d.server = ANY (able))
 			AND NOT EXISTS (SELECT FROM @extschema@.esim_paused p WHERE p.server IS NULL OR p.server = d.server)
-			-- hashed, whatever the statistics of the queue are
-			AND NOT d.eid OPERATOR(@extschema@.=) ANY (SELECT f.eid FROM unnest(passed_over) AS f (eid))
+			AND NOT EXISTS (SELECT FROM unnest(passed_over) AS f (eid) WHERE f.eid OPERATOR(@extschema@.=) d.eid)
 			ORDER BY greatest(s.last_seen_at, s.refreshed_at) NULLS FIRST, d.created_at, d.eid USING OPERATOR(@extschema@.<)
 			LIMIT batch - queued
 			FOR NO KEY UPDATE OF d SKIP LOCKED);
+		PERFORM set_config('enable_nestloop', nestloop, true);
 		EXIT WHEN cardinality(found) = 0;
 		SELECT count(r.operation), array_agg(found[r.ordinal]) FILTER (WHERE r.operation IS NULL)
 		INTO n, refused

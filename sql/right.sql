@@ -46,7 +46,7 @@ BEGIN
 				'SELECT operation; SELECT attempt; SELECT notification; SELECT paused; SELECT queue; SELECT operation_summary',
 				'', '', '', '',
 				'SELECT device; INSERT device eid owner server label device_ref imei retired_at; UPDATE device server label device_ref imei retired_at',
-				'SELECT audit; SELECT paused; SELECT queue'])
+				'SELECT audit; SELECT paused; SELECT queue; SELECT event; SELECT notification_point; INSERT notification_point; UPDATE notification_point; DELETE notification_point'])
 		) WITH ORDINALITY AS s (scope, functions, relations, ordinality)
 	), member AS (
 		SELECT d.classid, d.objid

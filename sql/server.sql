@@ -84,6 +84,7 @@ BEGIN
 		UPDATE @extschema@.esim_profile SET server = renamed.new WHERE server = renamed.old;
 		UPDATE @extschema@.esim_profile SET subscription_server = renamed.new WHERE subscription_server = renamed.old;
 		UPDATE @extschema@.esim_fleet SET server = renamed.new WHERE server = renamed.old;
+		UPDATE @extschema@.esim_notification_point SET server = renamed.new WHERE server = renamed.old;
 		UPDATE @extschema@.esim_operation o SET server = renamed.new
 		FROM @extschema@.esim_pending p
 		WHERE p.server = renamed.old AND o.id = p.operation;

@@ -251,6 +251,7 @@ DECLARE
 	secrets bigint := 0;
 	profile_events bigint := 0;
 	drift bigint := 0;
+	received bigint := 0;
 BEGIN
 	-- the library must be there for its settings to be
 	PERFORM @extschema@.esim_eid_valid('');
@@ -378,10 +379,20 @@ BEGIN
 	DELETE FROM @extschema@.esim_drift x USING chosen WHERE x.id = chosen.id;
 	GET DIAGNOSTICS drift = ROW_COUNT;
 
+	WITH chosen AS MATERIALIZED (
+		SELECT c.id FROM @extschema@.esim_event c
+		WHERE c.received_at < bound
+		ORDER BY c.received_at
+		LIMIT batch::bigint * max_batches
+		FOR UPDATE SKIP LOCKED
+	)
+	DELETE FROM @extschema@.esim_event x USING chosen WHERE x.id = chosen.id;
+	GET DIAGNOSTICS received = ROW_COUNT;
+
 	RETURN QUERY VALUES
 		('operations', operations), ('attempts', attempts), ('notifications', notifications),
-		('idempotency_keys', idempotency_keys), ('secrets', secrets), ('profile_events', profile_events), ('drift', drift);
+		('idempotency_keys', idempotency_keys), ('secrets', secrets), ('profile_events', profile_events), ('drift', drift), ('events', received);
 END
 $$;
 COMMENT ON FUNCTION esim_prune(jsonb) IS
-'Removes operations that completed longer ago than esim.retention, with their attempts, notifications, idempotency keys and secrets, and profile events and resolved drift of that age. options: older_than (interval instead of esim.retention), batch (default 10000), max_batches (default 10). One call is one transaction and removes at most batch * max_batches operations; call it repeatedly, or have pg_cron call it. Rows that others have locked are left for the next call; operations with notifications still to be delivered, or that unfinished ones need, stay. Unknown option: ES400.';
+'Removes operations that completed longer ago than esim.retention, with their attempts, notifications, idempotency keys and secrets, and profile events, resolved drift and received events of that age. options: older_than (interval instead of esim.retention), batch (default 10000), max_batches (default 10). One call is one transaction and removes at most batch * max_batches operations; call it repeatedly, or have pg_cron call it. Rows that others have locked are left for the next call; operations with notifications still to be delivered, or that unfinished ones need, stay. Unknown option: ES400.';

@@ -1098,6 +1098,18 @@ look_up(RspConversation *c)
 	rsp_ask(c, "GET", path, NULL);
 }
 
+/* The open order must not be carried out any more. */
+static void
+take_away(RspConversation *c)
+{
+	RspOperation *op = c->op;
+	char		path[80];
+
+	op->step = STEP_KILL;
+	order_path(path, sizeof(path), current(op), "delete", op->rsp_operation_id);
+	rsp_ask(c, "GET", path, NULL);
+}
+
 /* The next of the orders that are through is taken away, then it goes on. */
 static void
 sweep(RspConversation *c)
@@ -1586,7 +1598,7 @@ typedef struct EimTold
 	const json_t *outcome;		/* borrowed; NULL: none */
 } EimTold;
 
-/* true: the member is a number of seconds since 1970, as text or number */
+/* Seconds since 1970, told as text or as a number; 0: not such. */
 static int64_t
 seconds(const json_t *value)
 {
@@ -2473,13 +2485,7 @@ not_understood(RspConversation *c, const HttpAnswer *answer, const char *code,
 		return;
 	}
 	op->failures = 0;
-	op->step = STEP_KILL;
-	{
-		char		path[80];
-
-		order_path(path, sizeof(path), current(op), "delete", op->rsp_operation_id);
-		rsp_ask(c, "GET", path, NULL);
-	}
+	take_away(c);
 }
 
 /* The eIM has the order, and says how it stands. */
@@ -3065,13 +3071,7 @@ eim_begin(RspConversation *c)
 	else if (op->unresolved)
 		look_for_order(c);
 	else if (memo_text(op, "kill") != NULL && op->rsp_operation_id[0] != '\0')
-	{
-		char		path[80];
-
-		op->step = STEP_KILL;
-		order_path(path, sizeof(path), current(op), "delete", op->rsp_operation_id);
-		rsp_ask(c, "GET", path, NULL);
-	}
+		take_away(c);
 	else if (op->rsp_operation_id[0] != '\0')
 		look_up(c);
 	else

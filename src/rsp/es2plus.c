@@ -33,6 +33,7 @@
  *	rounds	how often a lost downloadOrder was repeated
  *	senseless	how many answers made no sense
  *	mid		number of the MatchingID of ours, when the first ones were taken
+ *	s1, s2	what our MatchingID is made of
  *	empty	cancelOrder with an empty MatchingID
  *
  *-------------------------------------------------------------------------
@@ -43,6 +44,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "../identifier/activation_code.h"
 #include "es2plus_event.h"
@@ -398,16 +400,35 @@ mix_text(const char *text, uint64_t hash)
 }
 
 /*
- * The MatchingID that we give: 100 bits made of the operation's id, which is
- * random, in digits and upper case letters that cannot be taken for one
- * another.  The same each time, so that a repeat is one.
+ * A random number of this operation, kept in its memo: the same one after a
+ * lost answer, and none that can be guessed from the operation's identifier,
+ * which others may see.
+ */
+static uint64_t
+memo_secret(const RspOperation *op, const char *key)
+{
+	json_t	   *known = json_object_get(op->memo, key);
+	uint64_t	number = 0;
+
+	if (json_is_integer(known))
+		return (uint64_t) json_integer_value(known);
+	if (getrandom(&number, sizeof(number), 0) != (ssize_t) sizeof(number))
+		number = mix_text(op->id, (uint64_t) op->now_ms);
+	json_object_set_new(op->memo, key, json_integer((json_int_t) number));
+	return number;
+}
+
+/*
+ * The MatchingID that we give: 100 random bits in digits and upper case
+ * letters that cannot be taken for one another.  The same each time, so that
+ * a repeat is one.
  */
 static void
 own_matching_id(const RspOperation *op, char out[24])
 {
 	static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-	uint64_t	hash = mix_text(op->id, mix((uint64_t) memo_number(op, "mid")));
-	uint64_t	more = mix(hash ^ mix_text(op->id, 1));
+	uint64_t	hash = mix(memo_secret(op, "s1") ^ mix((uint64_t) memo_number(op, "mid")));
+	uint64_t	more = mix(memo_secret(op, "s2") ^ hash);
 	int			n = 0;
 	int			i;
 

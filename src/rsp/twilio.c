@@ -2220,7 +2220,8 @@ take_profile(RspConversation *c, const Profile *p)
 						   p->state == RSP_STATE_RELEASED ?
 						   "reserved, waiting for the device to fetch the profile" :
 						   "downloaded, waiting for the installation");
-				show_profile(c, p->state, p->iccid);
+				/* a row that knows it already is left alone */
+				show_profile(c, op->state != p->state ? p->state : RSP_STATE_NONE, p->iccid);
 				return;
 			}
 			break;

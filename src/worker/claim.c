@@ -483,7 +483,7 @@ claim_ready(int limit)
 		"    AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq <> q.seq AND (a.seq < q.seq OR a.claimed))"
 		"    AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
 		/* a lost creation is found again only while it is the only one */
-		"    AND (q.kind NOT IN ('reserve', 'fleet-create') OR q.unresolved OR NOT EXISTS"
+		"    AND (NOT $6 OR q.kind NOT IN ('reserve', 'fleet-create') OR q.unresolved OR NOT EXISTS"
 		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
 		"  ORDER BY x.urgency, x.seq LIMIT $3)"

@@ -25,6 +25,13 @@ effect_of(const Task *task, RspState *state, int *fallback)
 		*state = action->state;
 		return *state != RSP_STATE_NONE;
 	}
+	if (action->type == RSP_ACT_FAIL && task->op.kind == RSP_RESERVE &&
+		task->op.state == RSP_STATE_RESERVING)
+	{
+		/* nobody works at it any more */
+		*state = task->op.unresolved || task->op.attempts > 0 ? RSP_STATE_FAILED : RSP_STATE_CANCELLED;
+		return true;
+	}
 	if (action->type != RSP_ACT_DONE)
 		return false;
 	switch (task->op.kind)

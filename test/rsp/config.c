@@ -312,6 +312,7 @@ reset_everything(void)
 	ledger_reset();
 	server_reset_all();
 	es2plus_reset();
+	eim_reset();
 	http_reset_stats();
 	record_reset();
 	requests_total = 0;

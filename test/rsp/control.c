@@ -8,6 +8,7 @@
 #include "rspsim.h"
 
 #define PAGE_LIMIT		10000
+#define MAX_ADVANCE_MS	INT64_C(31622400000)
 
 static bool
 path_is(const Request *request, const char *method, const char *path)
@@ -54,6 +55,22 @@ apply_event(json_t *item, char *error, size_t size)
 	if (problem != NULL)
 		snprintf(error, size, "%s", problem);
 	return problem == NULL;
+}
+
+/* Time goes by: {"advance_ms"}. */
+static bool
+advance_clock(json_t *item, char *error, size_t size)
+{
+	json_t	   *value = json_object_get(item, "advance_ms");
+
+	if (json_object_size(item) != 1 || !json_is_integer(value) || json_integer_value(value) < 0 ||
+		json_integer_value(value) > MAX_ADVANCE_MS)
+	{
+		snprintf(error, size, "a clock has advance_ms, at most a year");
+		return false;
+	}
+	clock_advance(json_integer_value(value));
+	return true;
 }
 
 static void
@@ -207,6 +224,8 @@ post(Request *request)
 		good = config_each(body, fault_add, error, sizeof(error));
 	else if (strcmp(path, "/device-event") == 0)
 		good = config_each(body, apply_event, error, sizeof(error));
+	else if (strcmp(path, "/clock") == 0)
+		good = advance_clock(body, error, sizeof(error));
 	if (good)
 		answer_done(request);
 	else
@@ -226,6 +245,12 @@ control_handle(Request *request)
 	}
 	if (strncmp(request->url, "/control/es2plus/", 17) == 0)
 		es2plus_control(request, request->url + 17);
+	else if (strncmp(request->url, "/control/eim", 12) == 0 &&
+			 (request->url[12] == '/' || request->url[12] == '\0'))
+	{
+		if (!eim_control(request, request->url + 12))
+			answer_problem(request, 404, "The control API has no such path.");
+	}
 	else if (strcmp(request->method, "POST") == 0)
 		post(request);
 	else if (path_is(request, "GET", "/ledger"))

@@ -710,8 +710,18 @@ ordered_item(Request *request, uint32_t *index)
 	return item;
 }
 
+/* What a request asks for is so already.  ES2+ has nothing to ask by before. */
 static void
-device_comes(void *subject, uint32_t index);
+repeated(const Request *request, const char *what)
+{
+	char		iccid[ID_TEXT];
+
+	already_so++;
+	id_format(request->iccid, iccid);
+	deed_repeat(what, request, iccid, true);
+}
+
+static void device_comes(void *subject, uint32_t index);
 
 static void
 released(const Server *server, uint32_t index)
@@ -780,13 +790,13 @@ confirm_order(Request *request)
 	}
 	if (item->state != ALLOCATED && item->state != LINKED)
 	{
-		if (settings_of(request->server)->accept_repeats && matching_id != NULL &&
-			item->matching_id != NULL && strcmp(item->matching_id, matching_id) == 0 &&
-			item->state == (release ? RELEASED : CONFIRMED))
-		{
-			already_so++;
+		bool		same = matching_id != NULL && has_matching_id(index, matching_id) &&
+			item->state == (release ? RELEASED : CONFIRMED);
+
+		if (same)
+			repeated(request, "order-confirmed");
+		if (same && settings_of(request->server)->accept_repeats)
 			answer_confirmed(request, item);
-		}
 		else
 			failed(request, "8.2.1", "3.3", "The profile is not ordered, or confirmed.");
 		return;
@@ -839,6 +849,8 @@ release_profile(Request *request)
 		return;
 	if (item->state != CONFIRMED)
 	{
+		if (item->state == RELEASED)
+			repeated(request, "released");
 		failed(request, "8.2.1", "3.5", "The profile cannot be released.");
 		return;
 	}

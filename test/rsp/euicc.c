@@ -212,7 +212,10 @@ euicc_set_online(uint32_t index, bool online, uint32_t offline_ms)
 	euicc->online = online;
 	euicc->online_generation++;
 	if (online)
+	{
 		euicc_drain(index);
+		eim_device_online(index);
+	}
 	else if (offline_ms > 0)
 		timer_add(clock_ms() + offline_ms, back_online,
 				  (void *) (uintptr_t) ((uint64_t) epoch << 32 | euicc->online_generation),

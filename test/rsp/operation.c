@@ -449,6 +449,57 @@ operation_accept(Request *request, Kind kind, int dialect, uint32_t euicc_index,
 }
 
 /*
+ * An operation that is not queued at its eUICC: of a protocol in which devices
+ * fetch their orders.  "profile" and "code" as in operation_accept().
+ */
+uint32_t
+operation_record(Request *request, Kind kind, uint32_t euicc_index, uint32_t profile,
+				 uint32_t code, bool repeat)
+{
+	uint32_t	index;
+	Operation  *operation = pool_add(&operations, &index);
+
+	operation->accepted_ms = wall_ms();
+	operation->euicc = euicc_index;
+	operation->profile = profile;
+	operation->code = code;
+	operation->request = request->number;
+	operation->server = request->server->index;
+	operation->kind = kind;
+	if (repeat)
+		operation->flags |= OPERATION_REPEAT;
+	accepted[kind]++;
+	return index;
+}
+
+/* The device carries it out now. */
+void
+operation_perform(uint32_t index)
+{
+	if (operation_get(index)->outcome == OUTCOME_NONE)
+		carry_out(index);
+}
+
+/* It has ended in a way that the protocol knows. */
+void
+operation_close(uint32_t index, bool good, const char *reason)
+{
+	if (operation_get(index)->outcome != OUTCOME_NONE)
+		return;
+	if (good)
+		succeed(index);
+	else
+		fail(index, 422, "DEVICE_ERROR", reason);
+}
+
+/* It will not be carried out. */
+void
+operation_give_up(uint32_t index, const char *reason)
+{
+	operation_close(index, false, reason);
+}
+
+/*
  * The device changes its state by itself.  Gives NULL, or why it cannot.
  */
 const char *

@@ -15,6 +15,8 @@ static const Protocol protocols[] = {
 	es2plus_identify, es2plus_handle, es2plus_error},
 	{"supersim", "/supersim/v1", true,
 	twilio_identify, twilio_handle, twilio_error},
+	{"eim", "/eim", true,
+	eim_identify, eim_handle, eim_error},
 	{"oauth2", "/oauth2/token", false,
 	token_identify, token_handle, oauth_error},
 	{"openid", "/.well-known/openid-configuration", false,

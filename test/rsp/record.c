@@ -59,7 +59,10 @@ record_request(Request *request)
 	buf_clear(&record->text);
 	buf_format(&record->text, "\"method\":\"%s\",\"path\":", request->method);
 	buf_json(&record->text, request->url);
-	buf_text(&record->text, ",\"headers\":{");
+	buf_text(&record->text, ",\"query\":{");
+	MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, add_header,
+							  &record->text);
+	buf_text(&record->text, "},\"headers\":{");
 	MHD_get_connection_values(request->connection, MHD_HEADER_KIND, add_header, &record->text);
 	buf_text(&record->text, "},\"body\":");
 	if (request->body.length > BODY_KEPT)

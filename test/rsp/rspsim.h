@@ -371,6 +371,11 @@ extern bool code_well_formed(const char *code);
 extern Operation *operation_get(uint32_t index);
 extern uint32_t operation_accept(Request *request, Kind kind, int dialect, uint32_t euicc,
 								 uint32_t profile, uint32_t code, bool activate, bool repeat);
+extern uint32_t operation_record(Request *request, Kind kind, uint32_t euicc, uint32_t profile,
+								 uint32_t code, bool repeat);
+extern void operation_perform(uint32_t index);
+extern void operation_close(uint32_t index, bool good, const char *reason);
+extern void operation_give_up(uint32_t index, const char *reason);
 extern void operation_id(uint32_t index, char out[48]);
 extern Operation *operation_find(const char *id, uint32_t *index);
 extern void operation_counts_json(Buf *out);
@@ -537,6 +542,14 @@ extern void es2plus_error(Request *request, int status, const char *code, const 
 extern bool es2plus_configure(Server *server, json_t *config, char *error, size_t size);
 extern void es2plus_control(Request *request, const char *path);
 extern void es2plus_reset(void);
+
+extern void eim_identify(Request *request);
+extern void eim_handle(Request *request);
+extern void eim_error(Request *request, int status, const char *code, const char *message);
+extern bool eim_configure(Server *server, json_t *config, char *error, size_t size);
+extern bool eim_control(Request *request, const char *path);
+extern void eim_device_online(uint32_t euicc);
+extern void eim_reset(void);
 
 extern void twilio_identify(Request *request);
 extern void twilio_handle(Request *request);

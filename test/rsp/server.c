@@ -231,6 +231,12 @@ server_configure(Server *server, json_t *config, char *error, size_t size)
 				return false;
 			good = true;
 		}
+		if (strcmp(key, "eim") == 0)
+		{
+			if (!eim_configure(server, value, error, size))
+				return false;
+			good = true;
+		}
 		if (strcmp(key, "expire_tokens") == 0 && json_is_true(value))
 		{
 			token_expire_all(server);

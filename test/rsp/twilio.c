@@ -364,7 +364,7 @@ twilio_error(Request *request, int status, const char *code, const char *message
 	request->status = status;
 	request->content_type = "application/json";
 	request->location[0] = '\0';
-	if (status == 401 && request->challenge == NULL)
+	if (status == 401 && request->server->auth.username != NULL)
 		request->challenge = "Basic realm=\"Twilio API\"";
 	buf_clear(&request->out);
 	buf_format(&request->out, "{\"code\":%d,\"message\":", number);

@@ -95,6 +95,7 @@ typedef void (*timer_function) (void *subject, uint32_t token);
 
 extern uint64_t wall_ms(void);
 extern uint64_t clock_ms(void);
+extern void clock_advance(uint64_t ms);
 extern void timer_add(uint64_t due, timer_function function, void *subject, uint32_t token);
 extern int	timer_wait_ms(void);
 extern void timer_run(void);

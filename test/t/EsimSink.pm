@@ -127,7 +127,7 @@ sub serve
 	$| = 1;
 	print join(' ', @ports), "\n";
 
-	while (kill 0, $parent)
+	while (getppid() == $parent)
 	{
 		foreach my $socket ($select->can_read(1))
 		{

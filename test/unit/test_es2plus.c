@@ -1137,6 +1137,7 @@ test_lost(void)
 	op.profile_type = "A";
 	begin();
 	answer_ordered(ICCID1F);
+	strcpy(matching_id, body_text("matchingId"));
 	crash(true);
 	begin();
 	check(sends_to("confirmOrder") && text_is(body_text("matchingId"), matching_id),

@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * ask.c
+ *	  An event as a hint: has the worker ask the RSP now.
+ *
+ * Nothing here waits for the worker, nor for anybody who has locked a row of
+ * the queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "receive/receive.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+/*
+ * An operation whose request is just under way is looked at again for so long:
+ * its answer may be older than the event, and its next turn far off.
+ */
+#define CLAIMED_TRIES 20
+#define CLAIMED_PAUSE_US 25000L
+
+int
+receive_hurry(Received *received, Datum *operations, int n)
+{
+	/* what waits for not_before has sent nothing yet */
+	static EsimStatement hurry = {
+		"WITH k AS MATERIALIZED (SELECT q.seq FROM @esim_pending q WHERE q.operation = ANY ($1) AND q.state = 'W' AND NOT q.claimed"
+		"  AND (q.acting > 0 OR q.step <> 0 OR q.rsp_operation_id IS NOT NULL OR q.memo IS NOT NULL) FOR NO KEY UPDATE SKIP LOCKED)"
+		" UPDATE @esim_pending p SET next_at = clock_timestamp() FROM k WHERE p.seq = k.seq",
+		1, {"uuid[]"}
+	};
+	static EsimStatement claimed = {
+		"SELECT q.operation FROM @esim_pending q WHERE q.operation = ANY ($1) AND q.claimed", 1, {"uuid[]"}
+	};
+	int			hurried = 0;
+
+	for (int try = 0; n > 0; try++)
+	{
+		Datum		value = PointerGetDatum(construct_array(operations, n, UUIDOID, UUID_LEN,
+															false, TYPALIGN_CHAR));
+
+		CHECK_FOR_INTERRUPTS();
+		esim_execute_latest(&hurry, &value, NULL, 0);
+		hurried += (int) SPI_processed;
+		esim_execute_latest(&claimed, &value, NULL, 0);
+		n = (int) SPI_processed;
+		if (n == 0 || try >= CLAIMED_TRIES)
+			break;
+		for (int i = 0; i < n; i++)
+		{
+			bool		isnull;
+			pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+			*id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+											   &isnull));
+			operations[i] = UUIDPGetDatum(id);
+		}
+		pg_usleep(CLAIMED_PAUSE_US);
+	}
+	if (hurried > 0)
+		esim_wake_at_commit();
+	return hurried + n;
+}
+
+bool
+receive_refresh(Received *received, const char *eid, const char *server)
+{
+	static EsimStatement known = {
+		"SELECT EXISTS (SELECT FROM @esim_pending q WHERE q.lane = d.lane AND q.kind = 'refresh' AND q.server = $2"
+		"  AND NOT q.claimed AND q.acting = 0 AND q.step = 0 AND q.memo IS NULL)"
+		" FROM @esim_device d WHERE d.eid OPERATOR(@=) $1::@eid(unchecked) AND d.retired_at IS NULL",
+		2, {"text", "text"}
+	};
+	static EsimStatement queue = {
+		"WITH d AS (SELECT x.eid, x.owner, x.owner_name, x.lane FROM @esim_device x WHERE x.eid OPERATOR(@=) $2::@eid(unchecked)),"
+		" o AS (INSERT INTO @esim_operation (id, seq, kind, eid, owner, owner_name, requested_by, server, expires_at)"
+		"  SELECT $1, nextval('@esim_operation_seq'), 'refresh', d.eid, d.owner, d.owner_name, $3::regrole, $4, now() + interval '30 days' FROM d"
+		"  RETURNING id, seq, eid, server, expires_at)"
+		" INSERT INTO @esim_pending (seq, operation, lane, shard, state, priority, urgency, kind, eid, server, expires_at,"
+		"  system_identifier, timeline, database)"
+		" SELECT o.seq, o.id, d.lane, ((d.lane >> 1) & 15)::int2, 'N', 0, 0, 'refresh', o.eid, o.server, o.expires_at, $5, $6, $7 FROM o, d",
+		7, {"uuid", "text", "oid", "text", "int8", "int4", "oid"}
+	};
+	Datum		values[7];
+	pg_uuid_t	id;
+	EsimEpoch	epoch;
+	bool		isnull;
+
+	values[0] = CStringGetTextDatum(eid);
+	values[1] = CStringGetTextDatum(server);
+	esim_execute_latest(&known, values, NULL, 1);
+	if (SPI_processed == 0)
+		return false;
+	if (DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)))
+		return true;
+	esim_uuid7(id.data);
+	esim_current_epoch(&epoch);
+	values[0] = UUIDPGetDatum(&id);
+	values[1] = CStringGetTextDatum(eid);
+	values[2] = ObjectIdGetDatum(received->caller);
+	values[3] = CStringGetTextDatum(server);
+	values[4] = Int64GetDatum(epoch.system_identifier);
+	values[5] = Int32GetDatum(epoch.timeline);
+	values[6] = ObjectIdGetDatum(epoch.database);
+	esim_execute_latest(&queue, values, NULL, 0);
+	esim_wake_at_commit();
+	return true;
+}
