@@ -222,8 +222,8 @@ esim_receive(PG_FUNCTION_ARGS)
 {
 	Received	received;
 	EsimRights	rights;
-	ReceiveOutcome outcome = RECEIVE_UNKNOWN;
-	char	   *text;
+	volatile ReceiveOutcome outcome = RECEIVE_UNKNOWN;
+	char	   *body;
 	char	   *name;
 
 	memset(&received, 0, sizeof(received));
@@ -244,8 +244,8 @@ esim_receive(PG_FUNCTION_ARGS)
 		receive_refuse("It is not an object.");
 	if (VARSIZE(received.event) > 2 * RECEIVE_MAX_BODY)
 		receive_refuse("It is longer than 64 kB.");
-	text = JsonbToCString(NULL, &received.event->root, VARSIZE(received.event));
-	received.text = pg_server_to_any(text, strlen(text), PG_UTF8);
+	body = JsonbToCString(NULL, &received.event->root, VARSIZE(received.event));
+	received.text = pg_server_to_any(body, strlen(body), PG_UTF8);
 	received.length = strlen(received.text);
 	if (received.length > RECEIVE_MAX_BODY)
 		receive_refuse("It is longer than 64 kB.");

@@ -232,7 +232,8 @@ SELECT throws_ok('UPDATE esim_profile SET ' || c || ' = NULL', '42501', NULL, 't
 FROM unnest('{id, owner, owner_name, lane, created_at}'::text[]) c;
 SELECT throws_ok('UPDATE esim_device SET label = NULL', '42501', NULL, 'the worker does not write devices');
 SELECT throws_ok('SELECT * FROM esim_' || t, '42501', NULL, 'the worker does not read ' || t)
-FROM unnest('{credential, idempotency, audit, profile_lane}'::text[]) t;
+FROM unnest('{idempotency, audit, profile_lane}'::text[]) t;
+SELECT throws_ok($$UPDATE esim_credential SET value = ''$$, '42501', NULL, 'the worker does not write credentials');
 SELECT throws_ok('SELECT esim_' || c, '42501', NULL, 'the worker does not call esim_' || c)
 FROM unnest('{pause(), resume(), prune(), health(), scopes()}'::text[]) c;
 SELECT lives_ok($$WITH d AS (DELETE FROM esim_pending RETURNING seq) SELECT count(*) FROM d$$, 'the queue is the worker''s');
