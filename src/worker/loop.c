@@ -198,6 +198,29 @@ handle_answers(void)
  * Claiming
  * ------------------------------------------------------------------------ */
 
+/* what was granted to a claim that failed is given back */
+static void
+recount(void)
+{
+	int			counts[ESIM_SERVER_SLOTS] = {0};
+	dlist_head *lists[4];
+	dlist_iter	iter;
+
+	lists[0] = &esim_worker->begin;
+	lists[1] = &esim_worker->intents;
+	lists[2] = &esim_worker->flying;
+	lists[3] = &esim_worker->outcomes;
+	for (int i = 0; i < 4; i++)
+		dlist_foreach(iter, lists[i])
+		{
+			Task	   *task = dlist_container(Task, node, iter.cur);
+
+			if (task->server != NULL && task->server_slot >= 0)
+				counts[task->server_slot]++;
+		}
+	esim_server_recount(esim_worker->slot, counts);
+}
+
 /* returns true when as much was claimed as asked for: there may be more */
 static bool
 claim(int limit)
@@ -228,6 +251,7 @@ claim(int limit)
 		/* claimed by a transaction that is no more */
 		worker_drop_all(&esim_worker->begin);
 		worker_drop_all(&esim_worker->outcomes);
+		recount();
 		esim_worker->next_claim = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
 		claimed = 0;
 	}

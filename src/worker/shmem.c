@@ -340,6 +340,21 @@ esim_server_release_slots(int slot, int worker_slot, int count)
 	LWLockRelease(&s->lock);
 }
 
+/*
+ * After a failure: what this worker really has in flight is counted anew,
+ * counts[i] for the server slot i.
+ */
+void
+esim_server_recount(int worker_slot, const int *counts)
+{
+	EsimShared *s = esim_shared();
+
+	LWLockAcquire(&s->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < ESIM_SERVER_SLOTS; i++)
+		s->servers[i].in_flight[worker_slot] = counts[i];
+	LWLockRelease(&s->lock);
+}
+
 void
 esim_server_success(int slot)
 {

@@ -100,6 +100,7 @@ extern int	esim_server_acquire(int slot, int worker_slot, int want, int max_in_f
 /* one more request within the turn of an operation: paid for by later ones */
 extern void esim_server_debit(int slot);
 extern void esim_server_release_slots(int slot, int worker_slot, int count);
+extern void esim_server_recount(int worker_slot, const int *counts);
 extern void esim_server_success(int slot);
 extern void esim_server_failure(int slot, TimestampTz now);
 

@@ -248,6 +248,62 @@ $node->append_conf('postgresql.conf', 'esim.sink_give_up = 3d');
 $node->reload;
 
 #
+# whose it is
+#
+$node->safe_psql($database, q(
+	CREATE ROLE sinks_alice LOGIN;
+	CREATE ROLE sinks_bob LOGIN;
+	SELECT esim_grant(r, 'enable', 'retrieve-operation') FROM unnest('{sinks_alice, sinks_bob}'::regrole[]) r;
+	GRANT USAGE ON FOREIGN SERVER main TO sinks_alice, sinks_bob;) . "
+	SELECT esim_transfer('" . eid(45) . "', 'sinks_alice'), esim_transfer('" . eid(46) . "', 'sinks_bob');");
+sub as
+{
+	my ($role, $sql) = @_;
+	return error_of("SET ROLE $role;\n$sql");
+}
+unlike(as('sinks_alice', q{SELECT esim_set_credential('mine', 'bearer', 'alices-token')}), qr/ERROR/, 'a tenant stores a credential');
+like(as('sinks_alice', 'SELECT * FROM esim_credential'), qr/42501/, 'that it cannot read');
+like(as('sinks_bob', q{SELECT esim_set_credential('mine', 'bearer', 'x', 'sinks_alice')}), qr/ES404/, 'nobody stores one for another');
+like(as('sinks_bob', q{SELECT esim_drop_credential('mine', 'sinks_alice')}), qr/ES404/, 'or drops it');
+as('sinks_alice', "SELECT esim_enable('" . iccid(45) . q{', sink_credential => '{"name": "mine"}', sink => '} . $sink->url('/ok/alice') . "')");
+as('sinks_bob', "SELECT esim_enable('" . iccid(46) . q{', sink_credential => '{"name": "mine"}', sink => '} . $sink->url('/ok/bob') . "')");
+ok(wait_until($node, $database, "SELECT state FROM esim_notification WHERE target ~ '/ok/alice'", 'DELIVERED'), 'it is used for her');
+is((events('/ok/alice'))[0]{headers}{authorization}, 'Bearer alices-token', 'her token');
+ok(wait_until($node, $database, "SELECT last_error ~ 'no credential' FROM esim_notification WHERE target ~ '/ok/bob'", 't'), 'and not for others');
+is(scalar events('/ok/bob'), 0, 'nothing is sent with it');
+$id = value($node, $database, "SELECT id FROM esim_notification WHERE target ~ '/ok/alice'");
+like(as('sinks_bob', "SELECT esim_redeliver('$id')"), qr/ES404/, 'nobody redelivers for another');
+like(as('sinks_alice', "SELECT esim_redeliver('$id')"), qr/t$/, 'but for himself');
+like(as('sinks_bob', "SELECT count(*) FROM esim_notification WHERE id = '$id'"), qr/0$/, 'others do not see it');
+ok(wait_until($node, $database, "SELECT tries || state FROM esim_notification WHERE id = '$id'", '2DELIVERED'), 'it is sent again');
+$node->safe_psql($database, q{SELECT esim_set_credential('mine', 'bearer', 'root-token', 'sinks_bob')});
+ok(wait_until($node, $database, "SELECT state FROM esim_notification WHERE target ~ '/ok/bob'", 'DELIVERED'), 'an administrator stores one for an owner');
+
+# locked by a user: nobody waits
+$sink->set_switch('fail');
+$id = enable("sink => '" . $sink->url('/switch/locked') . "'");
+ok(wait_until($node, $database, "SELECT tries > 0 FROM esim_notification WHERE operation = '$id'", 't'), 'a sink that fails');
+$row = notification($id);
+my $session = $node->background_psql($database, on_error_stop => 0) if $node->can('background_psql');
+if (defined $session && ref $session && $session->can('query_safe'))
+{
+	$session->query_safe("BEGIN; SELECT esim_redeliver('$row->{id}')");
+	my $other = enable("sink => '" . $sink->url('/ok/unlocked') . "'");
+	ok(wait_state($other, 'DELIVERED', 10), 'a lock on one notification holds no other up');
+	$session->query_safe('COMMIT');
+	$session->quit;
+}
+
+# a copy of the database sends nothing
+$node->safe_psql($database, "UPDATE esim_notification SET system_identifier = 1 WHERE operation = '$id'");
+$sink->set_switch('ok');
+my $before = scalar events('/switch/locked');
+sleep 3;
+is(scalar events('/switch/locked'), $before, 'a copy sends nothing');
+is(value($node, $database, 'SELECT esim_resume()'), 't', 'until esim_resume()');
+ok(wait_state($id, 'DELIVERED', 30), 'then it does');
+
+#
 # a crash: sent again, with the same identifier
 #
 $sink->set_switch('timeout');
