@@ -16,14 +16,36 @@
 #include "utils/builtins.h"
 
 /*
- * An operation whose request is just under way is looked at again for so long:
- * its answer may be older than the event, and its next turn far off.
+ * An operation whose request is just under way is waited for so long: its
+ * answer may be older than the event, and its next turn far off.
  */
-#define CLAIMED_TRIES 20
+#define CLAIMED_TRIES 80
 #define CLAIMED_PAUSE_US 25000L
 
+void
+receive_settle(Datum *operations, int n)
+{
+	static EsimStatement claimed = {
+		"SELECT 1 FROM @esim_pending q WHERE q.operation = ANY ($1) AND q.claimed LIMIT 1", 1, {"uuid[]"}
+	};
+	Datum		value;
+
+	if (n == 0)
+		return;
+	value = PointerGetDatum(construct_array(operations, n, UUIDOID, UUID_LEN, false,
+											TYPALIGN_CHAR));
+	for (int try = 0; try < CLAIMED_TRIES; try++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		esim_execute_latest(&claimed, &value, NULL, 1);
+		if (SPI_processed == 0)
+			return;
+		pg_usleep(CLAIMED_PAUSE_US);
+	}
+}
+
 int
-receive_hurry(Received *received, Datum *operations, int n)
+receive_hurry(Datum *operations, int n)
 {
 	/* what waits for not_before has sent nothing yet */
 	static EsimStatement hurry = {
@@ -32,37 +54,24 @@ receive_hurry(Received *received, Datum *operations, int n)
 		" UPDATE @esim_pending p SET next_at = clock_timestamp() FROM k WHERE p.seq = k.seq",
 		1, {"uuid[]"}
 	};
-	static EsimStatement claimed = {
-		"SELECT q.operation FROM @esim_pending q WHERE q.operation = ANY ($1) AND q.claimed", 1, {"uuid[]"}
+	static EsimStatement under_way = {
+		"SELECT count(*) FROM @esim_pending q WHERE q.operation = ANY ($1) AND (q.claimed OR q.state = 'R')", 1, {"uuid[]"}
 	};
-	int			hurried = 0;
+	int			hurried;
+	bool		isnull;
+	Datum		value;
 
-	for (int try = 0; n > 0; try++)
-	{
-		Datum		value = PointerGetDatum(construct_array(operations, n, UUIDOID, UUID_LEN,
-															false, TYPALIGN_CHAR));
-
-		CHECK_FOR_INTERRUPTS();
-		esim_execute_latest(&hurry, &value, NULL, 0);
-		hurried += (int) SPI_processed;
-		esim_execute_latest(&claimed, &value, NULL, 0);
-		n = (int) SPI_processed;
-		if (n == 0 || try >= CLAIMED_TRIES)
-			break;
-		for (int i = 0; i < n; i++)
-		{
-			bool		isnull;
-			pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-
-			*id = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-											   &isnull));
-			operations[i] = UUIDPGetDatum(id);
-		}
-		pg_usleep(CLAIMED_PAUSE_US);
-	}
+	if (n == 0)
+		return 0;
+	value = PointerGetDatum(construct_array(operations, n, UUIDOID, UUID_LEN, false,
+											TYPALIGN_CHAR));
+	esim_execute_latest(&hurry, &value, NULL, 0);
+	hurried = (int) SPI_processed;
 	if (hurried > 0)
 		esim_wake_at_commit();
-	return hurried + n;
+	esim_execute_latest(&under_way, &value, NULL, 1);
+	return hurried + (int) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+													   SPI_tuptable->tupdesc, 1, &isnull));
 }
 
 bool

@@ -116,7 +116,8 @@ hurry_unresolved(Received *received, const char *eid)
 
 		ids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 	}
-	return receive_hurry(received, ids, n);
+	receive_settle(ids, n);
+	return receive_hurry(ids, n);
 }
 
 ReceiveOutcome
@@ -157,7 +158,8 @@ receive_camara(Received *received)
 	if (found == 1)
 	{
 		datum = UUIDPGetDatum(&id);
-		(void) receive_hurry(received, &datum, 1);
+		receive_settle(&datum, 1);
+		(void) receive_hurry(&datum, 1);
 		return RECEIVE_ASKED;
 	}
 	if (eid != NULL && hurry_unresolved(received, eid) > 0)

@@ -51,7 +51,9 @@ static bool
 find_order(Received *received, const Es2plusProgress *progress, Order *order)
 {
 	static EsimStatement find = {
-		"SELECT p.id, p.live, count(*) FILTER (WHERE p.live) OVER () FROM @esim_profile p"
+		"SELECT p.id, p.live, count(*) FILTER (WHERE p.live) OVER (),"
+		" (SELECT x.id FROM @esim_operation x WHERE x.profile = p.id AND x.server = $2 AND x.kind = 'download' AND x.status = 'ACCEPTED' ORDER BY x.seq LIMIT 1)"
+		" FROM @esim_profile p"
 		" WHERE p.iccid OPERATOR(@=) $1::@iccid(unchecked) AND p.state <> 'CANCELLED' AND p.profile_class = 'OPERATIONAL'"
 		" AND (p.server = $2 OR EXISTS (SELECT FROM @esim_operation o WHERE o.profile = p.id AND o.server = $2))"
 		" ORDER BY p.live, p.state_at DESC LIMIT 1",
@@ -81,6 +83,11 @@ find_order(Received *received, const Es2plusProgress *progress, Order *order)
 		return false;
 	order->profile = *DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 												  &isnull));
+
+	/* before the row is locked: the worker may have to write it */
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull);
+	if (!isnull)
+		receive_settle(&datum, 1);
 	values[0] = UUIDPGetDatum(&order->profile);
 	esim_execute_latest(&lock, values, NULL, 1);
 	if (SPI_processed == 0)
@@ -266,7 +273,7 @@ write_profile(const Order *order, const char *eid, RspState new, const char *sai
  * driver is left to find the profile as it is now.
  */
 static void
-end_download(Received *received, Order *order, const Es2plusProgress *progress, const char *code)
+end_download(const Order *order, const Es2plusProgress *progress, const char *code)
 {
 	static EsimStatement defer = {
 		"WITH q AS MATERIALIZED (SELECT x.operation, x.shard FROM @esim_pending x WHERE x.operation = $1 AND x.state = 'W' AND NOT x.claimed"
@@ -301,7 +308,7 @@ end_download(Received *received, Order *order, const Es2plusProgress *progress, 
 	if (SPI_processed > 0)
 		esim_wake_at_commit();
 	else
-		(void) receive_hurry(received, &id, 1);
+		(void) receive_hurry(&id, 1);
 }
 
 /*
@@ -364,7 +371,7 @@ device_changed(Received *received, Order *order, const char *eid, RspState new, 
 		Es2plusProgress none;
 
 		memset(&none, 0, sizeof(none));
-		end_download(received, order, &none, NULL);
+		end_download(order, &none, NULL);
 	}
 	return RECEIVE_APPLIED;
 }
@@ -405,7 +412,7 @@ receive_es2plus(Received *received)
 		Datum		id = UUIDPGetDatum(&order.download);
 
 		if (progress.eid[0] == '\0' && order.has_download &&
-			receive_hurry(received, &id, 1) > 0)
+			receive_hurry(&id, 1) > 0)
 			return RECEIVE_ASKED;
 		return RECEIVE_UNKNOWN;
 	}
@@ -450,6 +457,6 @@ receive_es2plus(Received *received)
 				  new != RSP_STATE_NONE ? new : order.state,
 				  order.has_download ? "OPERATION" : "LOCAL", said);
 	if (order.has_download && meaning.ends)
-		end_download(received, &order, &progress, success ? NULL : meaning.code);
+		end_download(&order, &progress, success ? NULL : meaning.code);
 	return RECEIVE_APPLIED;
 }

@@ -64,12 +64,15 @@ extern char *receive_member(Jsonb *object, const char *path);
 /* a uuid in its canonical form? */
 extern bool receive_uuid(const char *text, pg_uuid_t *id);
 
+/* Waits a little until no request of these operations is under way. */
+extern void receive_settle(Datum *operations, int n);
+
 /*
  * The worker looks at these operations now, if they wait for their next turn
  * and something was sent for them.  Returns how many are, or are just being,
  * asked about.
  */
-extern int	receive_hurry(Received *received, Datum *operations, int n);
+extern int	receive_hurry(Datum *operations, int n);
 
 /*
  * Has the eUICC listed at the server; false: it is no device of ours.  One

@@ -116,7 +116,8 @@ receive_twilio(Received *received)
 	ids = palloc(sizeof(Datum) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 		ids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
-	if (receive_hurry(received, ids, n) > 0)
+	receive_settle(ids, n);
+	if (receive_hurry(ids, n) > 0)
 		return RECEIVE_ASKED;
 
 	/* nothing waits for it: the eUICC is listed */

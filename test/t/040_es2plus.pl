@@ -136,7 +136,7 @@ foreach my $path ('downloadOrder', 'confirmOrder')
 			rules => [ { path => $path, fault => $fault, count => 1 } ] };
 	}
 	push @cases, map { { name => "download, $_->[0] at $path", expect => $_->[1],
-		rules => [ { path => $path, fault => 'status', status => 200, code => $_->[0], count => 1 } ] } }
+		rules => [ { path => $path, fault => 'status', status => 200, code => $_->[0], ($_->[1] eq 'PARKED' ? () : (count => 1)) } ] } }
 	  $path eq 'downloadOrder'
 	  ? ([ '8.1.1/3.9', 'FAILED IDENTIFIER_NOT_FOUND' ], [ '8.2.1/1.2', 'FAILED PERMISSION_DENIED' ], [ '8.2.1/3.9', 'FAILED IDENTIFIER_NOT_FOUND' ],
 		[ '8.2.5/3.7', 'PARKED' ], [ '8.2.5/3.9', 'FAILED NOT_FOUND' ], [ '1.3.2/3.1', 'FAILED .+' ])
@@ -155,6 +155,8 @@ foreach my $case (@cases)
 	$case->{eid} = device($server);
 	$case->{iccid} = iccid(2000 + $n);
 	$case->{server} = $server;
+	$simulator->post('/es2plus/stock', $case->{no_iccid} ? { server => $server, profile_type => 'default', count => 5 }
+		: { server => $server, iccid => $case->{iccid} });
 	$simulator->fault({ server => $server, %$_ }) foreach @{ $case->{rules} };
 	$case->{id} = value($node, $db, 'SELECT esim_download(' . ($case->{no_iccid} ? "'$case->{eid}'" : "'$case->{eid}', '$case->{iccid}'") . ')');
 }
