@@ -8,11 +8,12 @@
 # machine, with durable settings.  More is better, but for sizes.  Notes go to
 # standard error.  Environment:
 #   ESIM_BENCH_SCALE  a factor for all numbers of rows (1), 0.01 to try it out
-#   FIGURES           which, of: lookup enqueue execute backlog
+#   FIGURES           which, of: lookup enqueue execute backlog sink_isolation
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 SCALE=${ESIM_BENCH_SCALE:-1}
-FIGURES=${FIGURES:-lookup enqueue execute backlog}
+FIGURES=${FIGURES:-lookup enqueue execute backlog sink_isolation}
+. "$ROOT/test/bench/sink_isolation.sh"
 DB=postgres
 
 note() {

@@ -100,7 +100,7 @@ SELECT a AS arguments, pg_temp.attempt(format($c$SELECT esim_enable('89440000000
 	$$callback_url => 'https://call.example.com/?a=@b'$$,
 	$$callback_method => 'PUT'$$,
 	$$callback_method => NULL$$,
-	$$sink_credential => '{}'$$,
+	$$sink_credential => '{"name": "mine"}'$$,
 	$$sink => 'https://s.example.com', sink_credential => '[]'$$,
 	$$options => '[]'$$,
 	$$options => NULL$$,

@@ -66,9 +66,9 @@ SELECT esim_download('89049032000000000000000000000401', idempotency_key => 'k3'
 SELECT esim_download('89049032000000000000000000000401', idempotency_key => 'k3') = :'k3' AS again_without_iccid;
 SELECT count(*) FROM esim_profile;
 -- credentials go in as a keyed hash
-SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"accessToken": "secret"}', idempotency_key => 'k4') AS k4 \gset
-SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"accessToken": "secret"}', idempotency_key => 'k4') = :'k4' AS again;
-SELECT pg_temp.attempt($c$SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"accessToken": "other"}', idempotency_key => 'k4')$c$);
+SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"credentialType": "ACCESSTOKEN", "accessToken": "secret"}', idempotency_key => 'k4') AS k4 \gset
+SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"credentialType": "ACCESSTOKEN", "accessToken": "secret"}', idempotency_key => 'k4') = :'k4' AS again;
+SELECT pg_temp.attempt($c$SELECT esim_refresh('89049032000000000000000000000401', sink => 'https://sink.example.com', sink_credential => '{"credentialType": "ACCESSTOKEN", "accessToken": "other"}', idempotency_key => 'k4')$c$);
 
 -- keys belong to owners
 CREATE ROLE op_one NOLOGIN;
