@@ -14,16 +14,21 @@ DATA_built = sql/esim--$(EXTVERSION).sql
 DATA = $(wildcard sql/esim--*--*.sql)
 
 PKGS = libcurl jansson libcrypto libqrencode libpng
-PG_CPPFLAGS = -Isrc -DESIM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags $(PKGS))
-SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lpthread -Wl,-Bsymbolic
+PG_CPPFLAGS = -Isrc -DESIM_VERSION='"$(EXTVERSION)"' $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+SHLIB_LINK = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lpthread -Wl,-Bsymbolic
 PG_CFLAGS = -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers $(if $(WERROR),-Werror)
 
 EXTRA_CLEAN = sql/esim--$(EXTVERSION).sql test/rsp/rspsim test/rsp/httpbench
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+# none on a machine where "make demo" has yet to install it
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(PGXS),)
 include $(PGXS)
+else ifeq ($(filter demo test bench simulator,$(MAKECMDGOALS)),)
+$(error pg_config was not found; install postgresql-server-dev-15 or set PG_CONFIG)
+endif
 
 # every object depends on every header: a full build takes seconds
 $(OBJS): $(wildcard src/*.h src/*/*.h) esim.control

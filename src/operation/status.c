@@ -185,7 +185,7 @@ static EsimStatement status_r1_2 = {
 	"'completedAt', " RFC3339("o.completed_at") ","
 	" 'outcome', CASE WHEN o.result = 'SUCCESS' THEN 'SUCCESS' ELSE 'FAILED' END,"
 	" 'failureReason', CASE o.result WHEN 'CANCELLED' THEN 'cancelled'"
-	" WHEN 'FAILED' THEN left(concat_ws(': ', o.error_code, o.error_message), 256) END,"
+	" WHEN 'FAILED' THEN left(concat_ws(': ', o.error_code, coalesce(nullif(o.rsp_message, ''), o.error_message)), 256) END,"
 	" 'assignedIccid', CASE WHEN o.kind = 'download' AND o.result = 'SUCCESS'"
 	" AND length(o.iccid::text) >= 19 THEN o.iccid::text END) END))"
 	" FROM @esim_operation o WHERE o.id = $1",
@@ -200,7 +200,7 @@ static EsimStatement status_2026_02 = {
 	" 'result', CASE WHEN o.status = 'COMPLETED' THEN jsonb_build_object("
 	"'completedAt', " RFC3339("o.completed_at") ","
 	" 'outcome', lower(o.result::text),"
-	" 'code', o.error_code, 'message', o.error_message) END))"
+	" 'code', o.error_code, 'message', coalesce(nullif(o.rsp_message, ''), o.error_message)) END))"
 	" FROM @esim_operation o WHERE o.id = $1",
 	1, {"uuid"}
 };
