@@ -183,6 +183,185 @@ AS 'MODULE_PATHNAME', 'esim_refresh_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_refresh_many IS
 'esim_refresh() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in the order of the EIDs. The idempotency key of an element is the one given, a colon and the ordinal.';
 
+CREATE FUNCTION esim_reserve(
+	eid eid DEFAULT NULL, generate_matching_id boolean DEFAULT false, iccid iccid DEFAULT NULL,
+	profile_type text DEFAULT NULL, matching_id text DEFAULT NULL, confirmation_code text DEFAULT NULL,
+	smds_address text DEFAULT NULL, release boolean DEFAULT true,
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_reserve' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_reserve IS
+'Queues the reservation of a profile at the server that prepares it: for an eUICC (eid), with a MatchingID that the server makes (generate_matching_id) or that is given, of a type, or the one with that ICCID; what a protocol needs of these differs (esim_capabilities()). For an eUICC its device''s server is meant if that reserves profiles. The row in esim_profile is there at once, RESERVING, and its id stands in esim_operation.profile: later operations name it by the parameter profile. It becomes RELEASED, or RESERVED where release is false (ES2+ releaseFlag; see esim_release()). profile names a row whose reservation was not carried out. Errors: MISSING_IDENTIFIER if nothing says which; INCOMPATIBLE_STATE if the ICCID is that of a profile; IDENTIFIER_NOT_FOUND (unknown device); SERVICE_NOT_APPLICABLE. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_reserve_many(
+	eids eid[] DEFAULT NULL, generate_matching_id boolean DEFAULT false, iccids iccid[] DEFAULT NULL,
+	profile_type text DEFAULT NULL, matching_ids text[] DEFAULT NULL, confirmation_codes text[] DEFAULT NULL,
+	smds_address text DEFAULT NULL, release boolean DEFAULT true,
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_reserve_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_reserve_many IS
+'esim_reserve() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Where nothing differs between the profiles, eids or iccids may be an array of NULLs, whose length says how many. Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_release(
+	iccid iccid DEFAULT NULL,
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_release' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_release IS
+'Queues the release of a profile that was reserved with release => false (ES2+ ReleaseProfile): from then on it can be downloaded. Errors: INCOMPATIBLE_STATE unless it is, or will be, RESERVED; IDENTIFIER_NOT_FOUND; SERVICE_NOT_APPLICABLE where the server does not do it. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_release_many(
+	iccids iccid[] DEFAULT NULL,
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_release_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_release_many IS
+'esim_release() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_cancel_order(
+	iccid iccid DEFAULT NULL, final_status text DEFAULT 'Available',
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_cancel_order' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_cancel_order IS
+'Queues taking back the order of a profile (ES2+ CancelOrder); it ends CANCELLED. final_status: Available (back to stock) or Unavailable (never again). An unfinished download of it must be cancelled first, unless that only waits for the device. Errors: INCOMPATIBLE_STATE unless it is, or will be, RESERVED, RELEASED or FAILED; IDENTIFIER_NOT_FOUND; SERVICE_NOT_APPLICABLE where the server does not do it. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_cancel_order_many(
+	iccids iccid[] DEFAULT NULL, final_status text DEFAULT 'Available',
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_cancel_order_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_cancel_order_many IS
+'esim_cancel_order() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_set_subscription(
+	iccid iccid DEFAULT NULL, status esim_subscription_status DEFAULT NULL, fleet text DEFAULT NULL,
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_set_subscription' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_set_subscription IS
+'Queues a change of a profile''s subscription in the network: its status (READY, ACTIVE, INACTIVE), its fleet, or both at once. Whether the profile is on an eUICC does not matter; behind its reservation it waits for that. READY can be set from NEW only, READY and ACTIVE need a fleet (of the profile''s row, of an operation ahead, or of this call), and nothing changes while it is SCHEDULED. Errors: INCOMPATIBLE_STATE; INVALID_ARGUMENT; MISSING_IDENTIFIER while its ICCID is not known and nothing ahead tells it; IDENTIFIER_NOT_FOUND; SERVICE_NOT_APPLICABLE where the server does not do it. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_set_subscription_many(
+	iccids iccid[] DEFAULT NULL, status esim_subscription_status DEFAULT NULL, fleet text DEFAULT NULL,
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_set_subscription_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_set_subscription_many IS
+'esim_set_subscription() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_assign_fleet(
+	iccid iccid DEFAULT NULL, fleet text DEFAULT NULL,
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_assign_fleet' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_assign_fleet IS
+'Queues the assignment of a profile''s subscription to a fleet, by its name. One that esim_fleet_create() is still to make is waited for. Errors: INCOMPATIBLE_STATE while the subscription is SCHEDULED; INVALID_ARGUMENT; MISSING_IDENTIFIER; IDENTIFIER_NOT_FOUND; SERVICE_NOT_APPLICABLE where the server does not do it. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_assign_fleet_many(
+	iccids iccid[] DEFAULT NULL, fleet text DEFAULT NULL,
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_assign_fleet_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_assign_fleet_many IS
+'esim_assign_fleet() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_fleet_create(
+	name text, settings jsonb DEFAULT '{}',
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_fleet_create' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_fleet_create IS
+'Queues making a fleet of subscriptions; its row in esim_fleet is there at once and belongs to the current role. settings: a JSON object, the names are the server''s (Super SIM: NetworkAccessProfile, which it requires, DataEnabled, DataLimit, ...). A fleet whose making has failed can be made again. Errors: ALREADY_EXISTS; INVALID_ARGUMENT; OUT_OF_RANGE; SERVICE_NOT_APPLICABLE where the server does not do it. Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_fleet_create_many(
+	names text[], settings jsonb DEFAULT '{}',
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_fleet_create_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_fleet_create_many IS
+'esim_fleet_create() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). Lanes are locked in their order. The idempotency key of an element is the one given, a colon and the ordinal.';
+
+CREATE FUNCTION esim_sync(
+	from_server text,
+	profile uuid DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}')
+RETURNS uuid
+AS 'MODULE_PATHNAME', 'esim_sync' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_sync IS
+'Queues taking over what the current role has at a server: profiles, subscriptions, fleets (Super SIM). It can be repeated; two syncs of one role with one server follow one another. Servers that list one eUICC at a time (camara, eim): a refresh of each registered device that the caller may act for is queued, unless one waits already, and the operation itself ends at once with SUCCESS and their number in error_message. Errors: UNAVAILABLE (no such server); PERMISSION_DENIED without USAGE on it; SERVICE_NOT_APPLICABLE where the protocol has nothing to ask (es2plus). Returns the operation, which is carried out after COMMIT.';
+
+CREATE FUNCTION esim_sync_many(
+	from_servers text[],
+	profiles uuid[] DEFAULT NULL,
+	server text DEFAULT NULL, correlator text DEFAULT NULL, sink text DEFAULT NULL,
+	sink_credential jsonb DEFAULT NULL, callback_url text DEFAULT NULL, callback_method text DEFAULT 'GET',
+	priority smallint DEFAULT 0, not_before timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL,
+	idempotency_key text DEFAULT NULL, options jsonb DEFAULT '{}',
+	on_error text DEFAULT 'abort')
+RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
+AS 'MODULE_PATHNAME', 'esim_sync_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION esim_sync_many IS
+'esim_sync() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued).  The idempotency key of an element is the one given, a colon and the ordinal.';
+
 CREATE FUNCTION esim_status(eid eid DEFAULT NULL, iccid iccid DEFAULT NULL, options jsonb DEFAULT '{}')
 RETURNS TABLE (eid eid, iccid iccid, profile uuid, state esim_profile_state, is_fallback boolean,
 			   subscription_status esim_subscription_status, msisdn text, state_at timestamptz, state_source text)

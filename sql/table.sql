@@ -158,8 +158,8 @@ COMMENT ON COLUMN esim_profile.lane IS 'Number of its lane in the queue; even.';
 CREATE TABLE esim_profile_lane (
 	lane bigint NOT NULL PRIMARY KEY
 );
-COMMENT ON TABLE esim_profile_lane IS 'Rows to lock while an operation is queued in the lane of a profile.';
-COMMENT ON COLUMN esim_profile_lane.lane IS 'esim_profile.lane.';
+COMMENT ON TABLE esim_profile_lane IS 'Rows to lock while an operation is queued in a lane that is no eUICC''s.';
+COMMENT ON COLUMN esim_profile_lane.lane IS 'esim_profile.lane or esim_fleet.lane; negative: syncs of one owner with one server.';
 
 CREATE TABLE esim_fleet (
 	id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY,
@@ -170,6 +170,7 @@ CREATE TABLE esim_fleet (
 	rsp_id text,
 	settings jsonb NOT NULL DEFAULT '{}',
 	created_at timestamptz NOT NULL DEFAULT now(),
+	lane bigint NOT NULL DEFAULT nextval('esim_profile_lane_seq'),
 	CONSTRAINT esim_fleet_name_key UNIQUE (owner, server, name)
 );
 COMMENT ON TABLE esim_fleet IS 'Fleets of subscriptions (Super SIM).';
@@ -181,6 +182,7 @@ COMMENT ON COLUMN esim_fleet.server IS 'Server that has the fleet.';
 COMMENT ON COLUMN esim_fleet.rsp_id IS 'Identifier at the server.';
 COMMENT ON COLUMN esim_fleet.settings IS 'Settings as the server has them.';
 COMMENT ON COLUMN esim_fleet.created_at IS 'When the row was made.';
+COMMENT ON COLUMN esim_fleet.lane IS 'Number of its lane in the queue; even, of the same sequence as those of profiles.';
 
 /* ------------------------------------------------------------------------
  * Operations
@@ -263,7 +265,7 @@ COMMENT ON COLUMN esim_operation.phase_reason IS 'Why it waits, in words.';
 COMMENT ON COLUMN esim_operation.next_at IS 'When the worker looks at it again.';
 COMMENT ON COLUMN esim_operation.attempts IS 'Number of requests in esim_attempt.';
 COMMENT ON COLUMN esim_operation.error_code IS 'CAMARA''s code, or OUTCOME_UNKNOWN, EXPIRED, ROLLED_BACK, DEPENDENCY_FAILED, POISONED, CANCELLED.';
-COMMENT ON COLUMN esim_operation.error_message IS 'What went wrong, in words.';
+COMMENT ON COLUMN esim_operation.error_message IS 'What went wrong, in words; of a sync that queued refreshes: how many.';
 COMMENT ON COLUMN esim_operation.rsp_operation_id IS 'Identifier of the operation at the RSP.';
 COMMENT ON COLUMN esim_operation.rsp_code IS 'The RSP''s own code, verbatim.';
 COMMENT ON COLUMN esim_operation.rsp_message IS 'The RSP''s own words.';
@@ -361,7 +363,7 @@ CREATE INDEX esim_pending_expiry_idx ON esim_pending (shard, expires_at);
 COMMENT ON TABLE esim_pending IS 'The queue: one row per unfinished operation. Internal; esim_operation and esim_queue show what it means.';
 COMMENT ON COLUMN esim_pending.seq IS 'esim_operation.seq: order within the lane.';
 COMMENT ON COLUMN esim_pending.operation IS 'The operation.';
-COMMENT ON COLUMN esim_pending.lane IS 'Lane of the eUICC or of the profile.';
+COMMENT ON COLUMN esim_pending.lane IS 'Lane of the eUICC (odd), of the profile, the fleet or the sync (even). A download that the device fetches by itself has one of its own.';
 COMMENT ON COLUMN esim_pending.shard IS 'Share of the lanes; a share belongs to one worker at a time.';
 COMMENT ON COLUMN esim_pending.state IS 'N: new, not looked at yet; B: behind others in its lane; R: ready; W: waits until next_at; D: waits for operations of other lanes; P: parked, looked at again at next_at if there is one.';
 COMMENT ON COLUMN esim_pending.claimed IS 'The worker that holds the shard has it in hand. In no index, so that a claim is a cheap update.';

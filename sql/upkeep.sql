@@ -172,6 +172,12 @@ BEGIN
 	FROM (
 		SELECT q.operation FROM @extschema@.esim_pending q WHERE q.lane = device.lane
 		UNION
+		-- a download that the device fetches by itself has a lane of its own
+		SELECT q.operation
+		FROM @extschema@.esim_operation o
+		JOIN @extschema@.esim_pending q ON q.operation = o.id
+		WHERE o.eid OPERATOR(@extschema@.=) esim_transfer.eid AND o.owner = device.owner AND o.status = 'ACCEPTED'
+		UNION
 		SELECT q.operation
 		FROM @extschema@.esim_profile p
 		JOIN @extschema@.esim_pending q ON q.lane = p.lane

@@ -194,7 +194,7 @@ tap() {
 		chown postgres: "$SCRATCH/tap"
 	fi
 	# shellcheck disable=SC2086
-	bounded "${TAP_LIMIT:-400}" env "PATH=$BINDIR:$PATH" "PERL5LIB=$PGXS_DIR/test/perl:$SOURCE/test/t" \
+	bounded "${TAP_LIMIT:-540}" env "PATH=$BINDIR:$PATH" "PERL5LIB=$PGXS_DIR/test/perl:$SOURCE/test/t" \
 		"PG_REGRESS=$PGXS_DIR/test/regress/pg_regress" "TESTDIR=$SCRATCH/tap" \
 		"ESIM_RSPSIM=$SCRATCH/bin/rspsim" "PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-60}" \
 		${KEEP:+PG_TEST_NOCLEAN=1} \

@@ -137,7 +137,7 @@ release_json(void *arg)
  * Raises where that cannot be: numbers out of range, deep nesting.
  */
 struct json_t *
-esim_json_from_jsonb(Jsonb *value)
+esim_json_from_jsonb(const char *name, Jsonb *value)
 {
 	MemoryContextCallback *callback = palloc0(sizeof(MemoryContextCallback));
 	struct json_t *json;
@@ -160,7 +160,7 @@ esim_json_from_jsonb(Jsonb *value)
 		if (json == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_INVALID),
-					 errmsg("parameter \"%s\" cannot be sent", "options"),
+					 errmsg("parameter \"%s\" cannot be sent", name),
 					 esim_errdetail("INVALID_ARGUMENT", "A reader of JSON says: %s.", reason),
 					 errhint("Use smaller numbers, and no deep nesting.")));
 	}
@@ -244,6 +244,21 @@ esim_fingerprint(const EsimRequest *request, EsimElement *element)
 		add_string(&buffer, "activate", request->activate ? "1" : "0");
 	if (request->kind->rollback >= 0)
 		add_string(&buffer, "rollback", request->rollback ? "1" : "0");
+	if (request->kind->generate_matching_id >= 0)
+	{
+		add_string(&buffer, "generate_matching_id", request->generate_matching_id ? "1" : "0");
+		add_string(&buffer, "release", request->release ? "1" : "0");
+	}
+	add_string(&buffer, "profile_type", request->profile_type);
+	add_string(&buffer, "matching_id", element->matching_id);
+	add_string(&buffer, "smds_address", request->smds_address);
+	add_string(&buffer, "final_status", request->final_status);
+	add_string(&buffer, "subscription", request->subscription);
+	add_string(&buffer, "fleet", request->fleet);
+	add_string(&buffer, "name", element->name);
+	if (request->settings != NULL && JB_ROOT_COUNT(request->settings) > 0)
+		add_string(&buffer, "settings",
+				   JsonbToCString(NULL, &request->settings->root, VARSIZE(request->settings)));
 	add_string(&buffer, "sink", request->sink);
 	add_string(&buffer, "callback_url", request->callback_url);
 	if (request->callback_url)

@@ -15,7 +15,7 @@
 #include "utils/resowner.h"
 
 #include "event/event.h"
-#include "operation/operation.h"
+#include "operation/enqueue.h"
 
 static EsimStatement find_operation = {
 	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq"
@@ -26,15 +26,6 @@ static EsimStatement lock_euicc_lane = {
 	"SELECT 1 FROM @esim_device WHERE lane = $1 AND eid = $2 FOR NO KEY UPDATE",
 	2, {"int8", "@eid"}
 };
-static EsimStatement insert_profile_lane = {
-	"INSERT INTO @esim_profile_lane (lane) VALUES ($1) ON CONFLICT DO NOTHING",
-	1, {"int8"}
-};
-static EsimStatement lock_profile_lane = {
-	"SELECT 1 FROM @esim_profile_lane WHERE lane = $1 FOR UPDATE",
-	1, {"int8"}
-};
-
 /*
  * The operation and those behind it in its lane, in order.  Nothing
  * outstanding: no request that acts was ever sent, or the last one was refused
@@ -62,6 +53,16 @@ static EsimStatement complete_cancelled = {
 	" ELSE 'an operation that it depends on was cancelled' END"
 	" WHERE id = ANY ($1) AND status = 'ACCEPTED' RETURNING " ESIM_ANNOUNCED("esim_operation"),
 	2, {"uuid[]", "uuid"}
+};
+
+/* nothing stands for a profile whose reservation was never asked for */
+static EsimStatement cancel_reserved = {
+	"WITH p AS (UPDATE @esim_profile p SET state = 'CANCELLED', state_at = clock_timestamp(), state_source = 'operation'"
+	" FROM @esim_operation o WHERE o.id = ANY ($1) AND o.kind = 'reserve' AND p.id = o.profile"
+	" AND p.state = 'RESERVING' RETURNING p.id, p.eid, o.id AS operation)"
+	" INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, cause, operation, detail)"
+	" SELECT p.id, p.eid, 'RESERVING', 'CANCELLED', 'OPERATION', p.operation, 'the reservation was cancelled' FROM p",
+	1, {"uuid[]"}
 };
 
 /* a credential of a sink is still needed: the end is announced */
@@ -159,6 +160,7 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	esim_execute_latest(&delete_pending, values, NULL, 0);
 	esim_execute_latest(&complete_cancelled, values, NULL, 0);
 	esim_outbox_write(SPI_tuptable, SPI_processed, 1);
+	esim_execute_latest(&cancel_reserved, values, NULL, 0);
 	esim_execute_latest(&forget_secrets, values, NULL, 0);
 	values[0] = Int64GetDatum(lane);
 	esim_execute_latest(&wake_lane, values, NULL, 0);
@@ -260,13 +262,10 @@ esim_cancel(PG_FUNCTION_ARGS)
 			elog(ERROR, "operation in the lane of an eUICC has no EID");
 		values[1] = row.value[3];
 		esim_execute_latest(&lock_euicc_lane, values, NULL, 0);
+		SPI_freetuptable(SPI_tuptable);
 	}
 	else
-	{
-		esim_execute_latest(&insert_profile_lane, values, NULL, 0);
-		esim_execute_latest(&lock_profile_lane, values, NULL, 0);
-	}
-	SPI_freetuptable(SPI_tuptable);
+		esim_lock_profile_lanes(values, 1);
 
 	/*
 	 * A queue row that turns out to be claimed must not stay locked until our

@@ -36,17 +36,30 @@ get_server(const char *name, char **reason)
 	return server;
 }
 
-static bool
-can_do(EsimServer *server, RspKind kind, const RspDriver **driver, const char **note)
+bool
+esim_server_can(const EsimServer *server, RspKind kind, const RspDriver **driver,
+				const char **note)
 {
+	const RspDriver *its = rsp_driver(server->rsp.protocol);
+
+	if (driver != NULL)
+		*driver = its;
 	*note = "";
-	*driver = rsp_driver(server->rsp.protocol);
-	if (*driver == NULL)
+	if (its == NULL)
 	{
 		*note = "This release has no driver for its protocol.";
 		return false;
 	}
-	return (*driver)->supports(server->rsp.dialect, kind, note);
+	if (its->supports(server->rsp.dialect, kind, note))
+		return true;
+	/* what lists one eUICC at a time is asked about each */
+	if (kind == RSP_SYNC && its->supports(server->rsp.dialect, RSP_REFRESH, note))
+	{
+		*note = "queues a refresh of each registered device";
+		return true;
+	}
+	(void) its->supports(server->rsp.dialect, kind, note);
+	return false;
 }
 
 /* The servers that can do it, by name; *only is one of them. */
@@ -63,11 +76,10 @@ candidates(RspKind kind, int *count, char **only)
 	{
 		char	   *name = lfirst(lc);
 		char	   *reason;
-		const RspDriver *driver;
 		const char *note;
 		EsimServer *server = get_server(name, &reason);
 
-		if (server == NULL || !can_do(server, kind, &driver, &note))
+		if (server == NULL || !esim_server_can(server, kind, NULL, &note))
 			continue;
 		appendStringInfo(&names, "%s\"%s\"", *count > 0 ? ", " : "", name);
 		(*count)++;
@@ -95,7 +107,7 @@ choose(EsimRequest *request, EsimChoice *choice)
 	bool		named = false;
 	char	   *reason;
 	const char *note;
-	EsimServer *server;
+	EsimServer *server = NULL;
 	int			count;
 	char	   *only;
 	char	   *names;
@@ -105,8 +117,14 @@ choose(EsimRequest *request, EsimChoice *choice)
 		name = request->server;
 		named = !request->own_server;
 	}
-	else if (choice->asked != NULL)
+	else if (choice->asked != NULL &&
+			 (!choice->optional ||
+			  ((server = get_server(choice->asked, &reason)) != NULL &&
+			   esim_server_can(server, kind, NULL, &note))))
+	{
 		name = choice->asked;
+		named = kind == RSP_SYNC && !request->own_server;
+	}
 	else if (esim_default_server != NULL && esim_default_server[0] != '\0')
 	{
 		name = esim_default_server;
@@ -130,7 +148,9 @@ choose(EsimRequest *request, EsimChoice *choice)
 				esim_failure("UNAVAILABLE",
 							 psprintf("more than one server can carry out \"%s\"", kind_name),
 							 psprintf("They are %s.", names),
-							 pstrdup("Set the device's server or esim.default_server, or name one in the parameter server."));
+							 request->kind->lane == ESIM_LANE_EUICC ?
+							 pstrdup("Set the device's server or esim.default_server, or name one in the parameter server.") :
+							 pstrdup("Set esim.default_server, or name one in the parameter server."));
 			return;
 		}
 		name = only;
@@ -156,7 +176,7 @@ choose(EsimRequest *request, EsimChoice *choice)
 								  quote_identifier(name)));
 		return;
 	}
-	if (!can_do(server, kind, &choice->driver, &note))
+	if (!esim_server_can(server, kind, &choice->driver, &note))
 	{
 		names = candidates(kind, &count, &only);
 		choice->failure =
@@ -173,18 +193,20 @@ choose(EsimRequest *request, EsimChoice *choice)
 }
 
 const EsimChoice *
-esim_choose_server(EsimRequest *request, const char *device_server)
+esim_choose_server(EsimRequest *request, const char *asked, bool optional)
 {
 	EsimChoice *choice;
 
 	for (choice = request->choices; choice != NULL; choice = choice->next)
 	{
-		if (choice->asked == NULL ? device_server == NULL :
-			device_server != NULL && strcmp(choice->asked, device_server) == 0)
+		if (choice->optional == optional &&
+			(choice->asked == NULL ? asked == NULL :
+			 asked != NULL && strcmp(choice->asked, asked) == 0))
 			return choice;
 	}
 	choice = palloc0(sizeof(EsimChoice));
-	choice->asked = device_server ? pstrdup(device_server) : NULL;
+	choice->asked = asked ? pstrdup(asked) : NULL;
+	choice->optional = optional;
 	choose(request, choice);
 	choice->next = request->choices;
 	request->choices = choice;

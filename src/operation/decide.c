@@ -43,7 +43,7 @@ esim_check_quota(EsimElement *element, int accepted)
 	static TimestampTz transaction = 0;
 	static Oid	counted = InvalidOid;
 	static int64 count = 0;
-	Oid			owner = element->device->owner;
+	Oid			owner = element->owner;
 
 	if (esim_max_pending_per_owner <= 0)
 		return;
@@ -63,21 +63,26 @@ esim_check_quota(EsimElement *element, int accepted)
 	element->failure =
 		esim_failure("QUOTA_EXCEEDED",
 					 psprintf("role \"%s\" has too many unfinished operations",
-							  element->device->owner_name),
+							  element->owner_name),
 					 psprintf("At most %d are allowed.", esim_max_pending_per_owner),
 					 pstrdup("Wait until some have completed, or raise esim.max_pending_per_owner."));
 }
 
-static void
-refuse(EsimRequest *request, EsimElement *element, const ProjectQuestion *question,
-	   RspState now, RspState state)
+void
+esim_refuse(EsimRequest *request, EsimElement *element, const ProjectQuestion *question,
+			RspState now, RspState state)
 {
 	char		states[160];
 	char	   *label = esim_profile_label(element);
 	char	   *hint;
 
 	project_allowed_states(question, states, sizeof(states));
-	hint = psprintf("It must be %s.", states);
+	if (question->kind == RSP_RESERVE)
+		hint = pstrdup("Use the profile as it is, or reserve another one.");
+	else if (question->kind == RSP_CANCEL_ORDER && now != state)
+		hint = psprintf("It must be %s; esim_cancel() takes back what is ahead.", states);
+	else
+		hint = psprintf("It must be %s.", states);
 	if (state == RSP_STATE_NONE)
 		element->failure =
 			esim_failure("INCOMPATIBLE_STATE",
@@ -94,12 +99,92 @@ refuse(EsimRequest *request, EsimElement *element, const ProjectQuestion *questi
 						 hint);
 }
 
-static void
-depend_on(EsimElement *element, const uint8 *id, bool waits)
+static pg_uuid_t *
+append_id(pg_uuid_t *ids, int *n, const ProjectOperation *op)
 {
-	element->has_depends_on = true;
-	memcpy(element->depends_on.data, id, UUID_LEN);
-	element->waits = waits;
+	for (int i = 0; i < *n; i++)
+	{
+		if (memcmp(ids[i].data, op->id, UUID_LEN) == 0)
+			return ids;
+	}
+	ids = ids == NULL ? palloc(sizeof(pg_uuid_t)) : repalloc(ids, sizeof(pg_uuid_t) * (*n + 1));
+	memcpy(ids[(*n)++].data, op->id, UUID_LEN);
+	return ids;
+}
+
+void
+esim_wait_for(EsimElement *element, const ProjectOperation *op)
+{
+	if (op->lane == element->lane)
+		return;
+	element->waits_for = append_id(element->waits_for, &element->nwaits_for, op);
+	element->phase_reason = psprintf("waits for an operation in another lane: %s",
+									 rsp_kind_name(op->kind));
+}
+
+void
+esim_depend_on(EsimElement *element, const ProjectOperation *op)
+{
+	element->depends_on = append_id(element->depends_on, &element->ndepends_on, op);
+	esim_wait_for(element, op);
+}
+
+/*
+ * What is enabled must be allowed to attach: changes of the subscription come
+ * first, and one that lets it attach must succeed.
+ */
+static void
+follow_subscription(EsimElement *element, EsimScratch *scratch)
+{
+	const ProjectOperation *last = NULL;
+	const ProjectOperation *status = NULL;
+
+	for (int i = 0; i < scratch->nahead; i++)
+	{
+		const ProjectOperation *op = &scratch->ahead[i].op;
+
+		if (op->kind != RSP_SET_SUBSCRIPTION && op->kind != RSP_ASSIGN_FLEET)
+			continue;
+		last = op;
+		if (op->wanted != PROJECT_UNKNOWN)
+			status = op;
+	}
+	if (status != NULL && (status->wanted == PROJECT_READY || status->wanted == PROJECT_ACTIVE))
+		esim_depend_on(element, status);
+	if (last != NULL)
+		esim_wait_for(element, last);
+}
+
+/*
+ * The operations ahead in the lane, and those of the profile in other lanes,
+ * in the order in which they were accepted.
+ */
+static const ProjectOperation *
+merge_operations(const EsimLane *lane, const EsimScratch *scratch, int *n)
+{
+	ProjectOperation *ops;
+	int			a = 0;
+
+	if (scratch->nahead == 0)
+	{
+		*n = lane->nops;
+		return lane->ops;
+	}
+	ops = palloc(sizeof(ProjectOperation) * (lane->nops + scratch->nahead));
+	*n = 0;
+	for (int i = 0; i <= lane->nops; i++)
+	{
+		for (; a < scratch->nahead; a++)
+		{
+			if (i < lane->nops && scratch->ahead[a].op.seq > lane->ops[i].seq)
+				break;
+			if (scratch->ahead[a].op.lane != lane->number)
+				ops[(*n)++] = scratch->ahead[a].op;
+		}
+		if (i < lane->nops)
+			ops[(*n)++] = lane->ops[i];
+	}
+	return ops;
 }
 
 /* Kinds that need the profile on the eUICC. */
@@ -110,6 +195,8 @@ decide_on_euicc(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 	ProjectQuestion question;
 	ProjectAnswer answer;
 	RspState	now = RSP_STATE_NONE;
+	const ProjectOperation *ops;
+	int			nops;
 
 	memset(&question, 0, sizeof(question));
 	question.kind = request->kind->kind;
@@ -138,16 +225,19 @@ decide_on_euicc(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 		}
 	}
 
-	lane->work = esim_grow(lane->work, &lane->work_size, lane->nprofiles + lane->nops + 1,
-					  sizeof(ProjectProfile));
-	project(lane->profiles, lane->nprofiles, lane->ops, lane->nops, &question, lane->work, &answer);
+	ops = merge_operations(lane, scratch, &nops);
+	lane->work = esim_grow(lane->work, &lane->work_size, lane->nprofiles + nops + 1,
+						   sizeof(ProjectProfile));
+	project(lane->profiles, lane->nprofiles, ops, nops, &question, lane->work, &answer);
 	if (!answer.allowed)
 	{
-		refuse(request, element, &question, now, answer.state);
+		esim_refuse(request, element, &question, now, answer.state);
 		return;
 	}
 	if (answer.depends_on >= 0)
-		depend_on(element, lane->ops[answer.depends_on].id, false);
+		esim_depend_on(element, &ops[answer.depends_on]);
+	if (question.kind == RSP_ENABLE)
+		follow_subscription(element, scratch);
 
 	if (esim_lockout_guard != ESIM_LOCKOUT_OFF && answer.only_enabled &&
 		(question.kind == RSP_DISABLE || question.kind == RSP_DELETE))
@@ -161,6 +251,27 @@ decide_on_euicc(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 							 pstrdup("Enable another profile first, or set esim.lockout_guard to warning."));
 		else
 			element->lockout = true;
+	}
+}
+
+/* Operations on the profile that are younger than those ahead of it join them. */
+static void
+take_queued(const ProjectOperation *ops, int nops, const EsimLane *lane, EsimScratch *scratch)
+{
+	for (int i = 0; i < nops; i++)
+	{
+		EsimAhead  *ahead;
+
+		if (!ops[i].has_profile ||
+			memcmp(ops[i].profile, scratch->target.id, UUID_LEN) != 0 ||
+			(scratch->nahead > 0 && ops[i].seq <= scratch->ahead[scratch->nahead - 1].op.seq))
+			continue;
+		scratch->ahead = esim_grow(scratch->ahead, &scratch->ahead_size, scratch->nahead + 1,
+								   sizeof(EsimAhead));
+		ahead = &scratch->ahead[scratch->nahead++];
+		ahead->op = ops[i];
+		ahead->has_eid = true;
+		ahead->eid = lane->eid;
 	}
 }
 
@@ -192,24 +303,9 @@ decide_download(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 	question.profile = scratch->target.id;
 	question.redownload = element->redownload;
 
-	/* what was queued for it in this very call is in the lane's list only */
-	for (int i = 0; i < lane->nops; i++)
-	{
-		if (lane->ops[i].has_profile &&
-			memcmp(lane->ops[i].profile, scratch->target.id, UUID_LEN) == 0 &&
-			(scratch->nahead == 0 ||
-			 lane->ops[i].seq > scratch->ahead[scratch->nahead - 1].op.seq))
-		{
-			EsimAhead  *ahead;
-
-			scratch->ahead = esim_grow(scratch->ahead, &scratch->ahead_size, scratch->nahead + 1,
-								  sizeof(EsimAhead));
-			ahead = &scratch->ahead[scratch->nahead++];
-			ahead->op = lane->ops[i];
-			ahead->has_eid = true;
-			ahead->eid = lane->eid;
-		}
-	}
+	/* what was queued for it in this very call is in the lane's lists only */
+	take_queued(lane->ops, lane->nops, lane, scratch);
+	take_queued(lane->outside, lane->noutside, lane, scratch);
 
 	bound = scratch->target_has_eid ? &scratch->target_eid :
 		profile->has_reserved_eid ? &profile->reserved_eid : NULL;
@@ -251,19 +347,25 @@ decide_download(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 	}
 	if (!answer.allowed)
 	{
-		refuse(request, element, &question, scratch->target.state, answer.state);
+		esim_refuse(request, element, &question, scratch->target.state, answer.state);
 		if (answer.state == RSP_STATE_DELETED)
 			element->failure->hint =
 				pstrdup("Its redownload setting is NEVER: order another profile.");
 		return;
 	}
 	if (answer.depends_on >= 0)
-	{
-		const EsimAhead *needed = &scratch->ahead[answer.depends_on];
+		esim_depend_on(element, &ops[answer.depends_on]);
 
-		depend_on(element, needed->op.id,
-				  !needed->has_eid || !esim_same_eid(&needed->eid, &lane->eid));
+	/* the SM-DP+ must have it ready: what prepares it comes first */
+	for (int i = nops - 1; i >= 0; i--)
+	{
+		if (ops[i].kind != RSP_RESERVE && ops[i].kind != RSP_RELEASE)
+			continue;
+		esim_depend_on(element, &ops[i]);
+		break;
 	}
+	if (request->activate)
+		follow_subscription(element, scratch);
 	pfree(ops);
 	pfree(work);
 }
@@ -275,7 +377,9 @@ decide_download(EsimRequest *request, EsimElement *element, EsimScratch *scratch
 void
 esim_decide(EsimRequest *request, EsimElement *element, EsimScratch *scratch)
 {
-	if (request->kind->adds_profile)
+	if (request->kind->lane != ESIM_LANE_EUICC)
+		esim_decide_network(request, element, scratch->lane);
+	else if (request->kind->adds_profile)
 		decide_download(request, element, scratch);
 	else
 		decide_on_euicc(request, element, scratch);

@@ -4,8 +4,8 @@
  *	  Queueing operations: the way of a request.
  *
  * One call or a bulk call go the same way; they differ in how the tables are
- * reached.  What waits comes in one order for everybody: lanes of profiles
- * before lanes of eUICCs, each in ascending order.  Reads under a lane's lock
+ * reached.  What waits comes in one order for everybody: lanes of profiles and
+ * other lanes in the network before lanes of eUICCs, each in ascending order.  Reads under a lane's lock
  * use the latest snapshot, so that under REPEATABLE READ and SERIALIZABLE too
  * the operations ahead are seen.
  *
@@ -21,31 +21,6 @@
 #include "utils/timestamp.h"
 
 #include "operation/enqueue.h"
-
-/* ------------------------------------------------------------------------
- * Kinds
- * ------------------------------------------------------------------------ */
-
-static const EsimKind kinds[] = {
-	{RSP_DOWNLOAD, "download", ESIM_LANE_EUICC, true, true, 0, 1, 2, 3, 4, -1, 5},
-	{RSP_ENABLE, "enable", ESIM_LANE_EUICC, true, false, 1, 0, -1, -1, -1, 2, 3},
-	{RSP_DISABLE, "disable", ESIM_LANE_EUICC, true, false, 1, 0, -1, -1, -1, -1, 2},
-	{RSP_DELETE, "delete", ESIM_LANE_EUICC, true, false, 1, 0, -1, -1, -1, -1, 2},
-	{RSP_SET_FALLBACK, "make a fallback of", ESIM_LANE_EUICC, true, false, 0, 1, -1, -1, -1, -1, 2},
-	{RSP_UNSET_FALLBACK, "take the fallback from", ESIM_LANE_EUICC, false, false, 0, -1, -1, -1, -1, -1, 1},
-	{RSP_REFRESH, "refresh", ESIM_LANE_EUICC, false, false, 0, -1, -1, -1, -1, -1, 1},
-};
-
-const EsimKind *
-esim_kind(RspKind kind)
-{
-	for (int i = 0; i < lengthof(kinds); i++)
-	{
-		if (kinds[i].kind == kind)
-			return &kinds[i];
-	}
-	return NULL;
-}
 
 bool
 esim_is_open(const EsimElement *element)
@@ -75,6 +50,9 @@ choose_code(EsimElement *element)
 	else if (profile != NULL && profile->activation_code != NULL)
 		element->used_code = profile->activation_code;
 	if (element->used_code != NULL)
+		return;
+	/* the device finds it by itself; or the reservation ahead will tell it */
+	if (element->by_device || (profile != NULL && profile->state == RSP_STATE_RESERVING))
 		return;
 
 	if (profile != NULL && profile->smdp_address != NULL)
@@ -135,29 +113,33 @@ static void
 ask_driver(EsimRequest *request, EsimElement *element)
 {
 	const EsimChoice *choice = element->choice;
+	const EsimKind *kind = request->kind;
+	const EsimProfile *profile = element->profile;
 	RspOperation op;
 	RspError	error;
 	char		eid[EID_TEXT_SIZE];
+	char		reserved_eid[EID_TEXT_SIZE];
 	char		iccid[ICCID_TEXT_SIZE];
 
-	if (choice->driver->check == NULL)
+	if (choice->driver->check == NULL || element->by_refresh)
 		return;
 
 	/* the download ahead will tell the ICCID; the driver asks for it by then */
-	if (request->kind->of_profile && !request->kind->adds_profile && !element->profile->has_iccid)
+	if (kind->lane == ESIM_LANE_EUICC && kind->of_profile && !kind->adds_profile &&
+		!profile->has_iccid)
 		return;
 	memset(&op, 0, sizeof(op));
 	memset(&error, 0, sizeof(error));
-	op.kind = request->kind->kind;
+	op.kind = kind->kind;
 	op.correlator = request->correlator;
 	if (element->device != NULL)
 	{
 		eid_format(&element->device->eid, eid);
 		op.eid = eid;
 	}
-	if (element->has_iccid || (element->profile != NULL && element->profile->has_iccid))
+	if (element->has_iccid || (profile != NULL && profile->has_iccid))
 	{
-		iccid_format(element->has_iccid ? element->iccid : element->profile->iccid, iccid);
+		iccid_format(element->has_iccid ? element->iccid : profile->iccid, iccid);
 		op.iccid = iccid;
 	}
 	if (element->used_code != NULL)
@@ -166,26 +148,89 @@ ask_driver(EsimRequest *request, EsimElement *element)
 		op.confirmation_code = text_to_cstring(element->confirmation_code);
 	op.activate_on_download = request->activate;
 	op.rollback = request->rollback;
+	op.generate_matching_id = request->generate_matching_id;
+	op.profile_type = request->profile_type;
+	op.matching_id = element->matching_id;
+	op.smds_address = request->smds_address;
+	op.release = request->release;
+	op.final_status = request->final_status;
+	op.subscription = request->subscription;
+	op.fleet = kind->lane == ESIM_LANE_FLEET ? element->name : request->fleet;
+	op.settings = request->settings_json ? request->settings_json : request->options_json;
 	op.options = request->options_json;
 	op.memo = request->options_json;
-	if (element->profile != NULL)
-		op.state = element->profile->state;
-	op.now_ms = 0;
-	if (!choice->driver->check(&choice->server->rsp, &op, &error))
-		element->failure =
-			esim_failure(error.code ? error.code : "INVALID_ARGUMENT",
-						 pstrdup(error.message),
-						 error.detail[0] ? pstrdup(error.detail) :
-						 psprintf("The protocol of server \"%s\" does not allow it.",
-								  choice->server->rsp.name),
-						 error.hint[0] ? pstrdup(error.hint) : NULL);
+	if (profile != NULL)
+	{
+		op.state = profile->state;
+		op.rsp_id = profile->rsp_id;
+		op.profile_matching_id = profile->matching_id;
+		op.profile_smdp_address = profile->smdp_address;
+		if (profile->has_reserved_eid && kind->kind != RSP_RESERVE)
+		{
+			eid_format(&profile->reserved_eid, reserved_eid);
+			op.reserved_eid = reserved_eid;
+		}
+	}
+	if (choice->driver->check(&choice->server->rsp, &op, &error))
+		return;
+
+	/* a download behind the profile's reservation, which will tell what is missing */
+	if (kind->kind == RSP_DOWNLOAD && op.state == RSP_STATE_RESERVING && error.code != NULL &&
+		strcmp(error.code, "MISSING_IDENTIFIER") == 0)
+		return;
+	element->failure =
+		esim_failure(error.code ? error.code : "INVALID_ARGUMENT",
+					 pstrdup(error.message),
+					 error.detail[0] ? pstrdup(error.detail) :
+					 psprintf("The protocol of server \"%s\" does not allow it.",
+							  choice->server->rsp.name),
+					 error.hint[0] ? pstrdup(error.hint) : NULL);
+}
+
+/* The server that the rows name; optional: it counts only if it can do it. */
+static const char *
+asked_server(const EsimRequest *request, const EsimElement *element, bool *optional)
+{
+	const EsimProfile *profile = element->profile;
+
+	*optional = false;
+	switch (request->kind->lane)
+	{
+		case ESIM_LANE_EUICC:
+			return element->device ? element->device->server : NULL;
+		case ESIM_LANE_PROFILE:
+			if (request->kind->kind == RSP_RESERVE &&
+				(profile == NULL || profile->server == NULL) && element->device != NULL)
+			{
+				*optional = true;
+				return element->device->server;
+			}
+			if (profile == NULL)
+				return NULL;
+			if (request->kind->kind != RSP_SET_SUBSCRIPTION &&
+				request->kind->kind != RSP_ASSIGN_FLEET)
+				return profile->server;
+			if (profile->subscription_server != NULL)
+				return profile->subscription_server;
+			*optional = true;
+			return profile->server;
+		case ESIM_LANE_FLEET:
+			break;
+		case ESIM_LANE_SYNC:
+			return element->name;
+	}
+	return NULL;
 }
 
 static void
 prepare_element(EsimRequest *request, EsimElement *element)
 {
 	const EsimKind *kind = request->kind;
+	bool		network = kind->lane != ESIM_LANE_EUICC;
 	TimestampTz begin;
+	const char *asked;
+	bool		optional;
+	const char *note;
 
 	if (element->device != NULL && element->device->retired)
 	{
@@ -204,14 +249,23 @@ prepare_element(EsimRequest *request, EsimElement *element)
 		return;
 	}
 
-	element->choice = esim_choose_server(request, element->device ? element->device->server : NULL);
+	asked = asked_server(request, element, &optional);
+	element->choice = esim_choose_server(request, asked, optional);
 	if (element->choice->failure != NULL)
 	{
 		element->failure = element->choice->failure;
 		return;
 	}
+	if (kind->kind == RSP_SYNC)
+		element->by_refresh = !element->choice->driver->supports(element->choice->server->rsp.dialect,
+																 RSP_SYNC, &note);
 	if (kind->activation_code >= 0)
 	{
+		/* a server that does not reach the eUICC: that waits for the device in a
+		 * lane of its own, and holds up neither eUICC nor profile */
+		element->by_device = !element->choice->driver->supports(element->choice->server->rsp.dialect,
+																RSP_ENABLE, &note);
+		network = element->by_device;
 		choose_code(element);
 		if (element->failure != NULL)
 			return;
@@ -221,6 +275,11 @@ prepare_element(EsimRequest *request, EsimElement *element)
 	if (element->failure != NULL)
 		return;
 
+	if (element->by_device)
+		element->lane = nextval_internal(esim_relation_oid("esim_profile_lane_seq"), false);
+	else if (element->device != NULL && kind->lane == ESIM_LANE_EUICC)
+		element->lane = element->device->lane;
+
 	if (request->has_expires_at)
 		element->expires_at = request->expires_at;
 	else
@@ -229,8 +288,8 @@ prepare_element(EsimRequest *request, EsimElement *element)
 
 		begin = request->has_not_before ? Max(request->now, request->not_before) : request->now;
 		element->expires_at =
-			begin + (kind->lane == ESIM_LANE_EUICC ? server->default_expiry_ms :
-					 server->default_network_expiry_ms) * INT64CONST(1000);
+			begin + (network ? server->default_network_expiry_ms : server->default_expiry_ms) *
+			INT64CONST(1000);
 		if (element->expires_at < begin || !IS_VALID_TIMESTAMP(element->expires_at))
 			element->expires_at = END_TIMESTAMP - 1;
 	}
@@ -255,13 +314,24 @@ raise_first(EsimRequest *request)
  * ------------------------------------------------------------------------ */
 
 static int
-compare_lane_order(const void *a, const void *b)
+compare_euicc_order(const void *a, const void *b)
 {
 	const EsimElement *x = *(EsimElement *const *) a;
 	const EsimElement *y = *(EsimElement *const *) b;
 	int			cmp = eid_compare(&x->device->eid, &y->device->eid);
 
 	return cmp != 0 ? cmp : x->ordinal - y->ordinal;
+}
+
+static int
+compare_lane_order(const void *a, const void *b)
+{
+	const EsimElement *x = *(EsimElement *const *) a;
+	const EsimElement *y = *(EsimElement *const *) b;
+
+	if (x->lane != y->lane)
+		return x->lane < y->lane ? -1 : 1;
+	return x->ordinal - y->ordinal;
 }
 
 /* Elements that are open, in place; gives their number. */
@@ -278,25 +348,44 @@ keep_open(EsimElement **list, int n)
 	return count;
 }
 
+/* how many operations are ahead in the element's lane */
+static int
+count_ahead(const EsimRequest *request, const EsimElement *element, const EsimLane *lane)
+{
+	int			n = 0;
+
+	if (element->by_device)
+		return 0;
+	if (request->kind->lane != ESIM_LANE_PROFILE)
+		return lane->nops;
+	for (int i = 0; i < lane->nops; i++)
+		n += lane->ops[i].lane == element->lane;
+	return n;
+}
+
 /* An accepted element becomes an operation of its lane. */
 static void
 accept(EsimRequest *request, EsimElement *element, EsimLane *lane)
 {
+	static const char *const of_what[] = {
+		[ESIM_LANE_EUICC] = "of its eUICC",
+		[ESIM_LANE_PROFILE] = "of its profile",
+		[ESIM_LANE_FLEET] = "of its fleet",
+		[ESIM_LANE_SYNC] = "with its server"
+	};
 	ProjectOperation op;
 	bool		early = request->has_not_before && request->not_before > request->now;
+	int			ahead = count_ahead(request, element, lane);
 
 	element->seq = nextval_internal(esim_relation_oid("esim_operation_seq"), false);
-	if (lane->nops > 0)
+	if (ahead > 0)
 	{
 		element->state = 'N';
-		element->phase_reason = psprintf("behind %d operation%s of its eUICC", lane->nops,
-										 lane->nops == 1 ? "" : "s");
+		element->phase_reason = psprintf("behind %d operation%s %s", ahead, ahead == 1 ? "" : "s",
+										 of_what[request->kind->lane]);
 	}
-	else if (element->waits)
-	{
+	else if (element->nwaits_for > 0)
 		element->state = 'D';
-		element->phase_reason = "waits for an operation of another eUICC or of the profile";
-	}
 	else if (early)
 	{
 		element->state = 'W';
@@ -308,14 +397,22 @@ accept(EsimRequest *request, EsimElement *element, EsimLane *lane)
 	memset(&op, 0, sizeof(op));
 	memcpy(op.id, element->id.data, UUID_LEN);
 	op.seq = element->seq;
+	op.lane = element->lane;
 	op.kind = request->kind->kind;
-	op.flag = request->activate;
+	op.flag = op.kind == RSP_RESERVE ? request->release : request->activate;
+	op.by_device = element->by_device;
+	if (request->subscription != NULL)
+		(void) project_subscription_from_name(request->subscription, &op.wanted);
+	op.fleet = request->fleet != NULL;
 	if (request->kind->of_profile)
 	{
 		op.has_profile = true;
 		memcpy(op.profile, element->profile->id.data, UUID_LEN);
 	}
-	esim_lane_add_operation(lane, &op);
+	if (element->by_device)
+		esim_lane_add_outside(lane, &op);
+	else
+		esim_lane_add_operation(lane, &op);
 }
 
 /*
@@ -326,10 +423,14 @@ accept(EsimRequest *request, EsimElement *element, EsimLane *lane)
 static void
 enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 {
-	EsimScratch    *scratch;
+	EsimScratch *scratch;
+	bool		network = request->kind->lane != ESIM_LANE_EUICC;
 	int			accepted = 0;
 
-	esim_lock_lanes(request, chunk, n);
+	if (network)
+		esim_lock_network_lanes(request, chunk, n);
+	else
+		esim_lock_lanes(request, chunk, n);
 	raise_first(request);
 	for (int i = 0; i < n; i++)
 	{
@@ -343,7 +444,10 @@ enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 		return;
 
 	scratch = palloc0(sizeof(EsimScratch) * n);
-	esim_read_lanes(request, chunk, n, scratch);
+	if (network)
+		esim_read_network_lanes(request, chunk, n, scratch);
+	else
+		esim_read_lanes(request, chunk, n, scratch);
 	for (int i = 0; i < n; i++)
 	{
 		EsimElement *element = chunk[i];
@@ -364,13 +468,17 @@ enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 			raise_first(request);
 	}
 	n = keep_open(chunk, n);
-	if (n > 0)
-		esim_insert_elements(request, chunk, n);
+	if (n == 0)
+		return;
+	if (request->kind->kind == RSP_RESERVE)
+		esim_reserve_profiles(request, chunk, n);
+	esim_insert_elements(request, chunk, n);
 }
 
 void
 esim_enqueue(EsimRequest *request)
 {
+	bool		network = request->kind->lane != ESIM_LANE_EUICC;
 	EsimElement **list;
 	int			n;
 
@@ -387,21 +495,26 @@ esim_enqueue(EsimRequest *request)
 	}
 	raise_first(request);
 	if (request->kind->adds_profile)
-	{
 		esim_prepare_profiles(request);
-		raise_first(request);
-	}
+	else if (!request->kind->of_profile && network)
+		esim_prepare_accounts(request);
+	raise_first(request);
 
 	list = MemoryContextAllocHuge(CurrentMemoryContext,
 								  sizeof(EsimElement *) * Max(request->nelements, 1));
 	n = 0;
 	for (int i = 0; i < request->nelements; i++)
 	{
-		if (esim_is_open(&request->elements[i]))
-			list[n++] = &request->elements[i];
+		EsimElement *element = &request->elements[i];
+
+		if (!esim_is_open(element) || element->by_refresh)
+			continue;
+		if (request->kind->lane == ESIM_LANE_PROFILE)
+			element->lane = element->profile->lane;
+		list[n++] = element;
 	}
 	if (n > 1)
-		qsort(list, n, sizeof(EsimElement *), compare_lane_order);
+		qsort(list, n, sizeof(EsimElement *), network ? compare_lane_order : compare_euicc_order);
 	for (int from = 0; from < n; from += ESIM_CHUNK)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -409,4 +522,15 @@ esim_enqueue(EsimRequest *request)
 	}
 	if (request->kind->adds_profile)
 		esim_remove_profiles(request);
+	else if (request->kind->lane == ESIM_LANE_FLEET)
+		esim_remove_fleets(request);
+	else if (request->kind->lane == ESIM_LANE_SYNC)
+	{
+		for (int i = 0; i < request->nelements; i++)
+		{
+			if (esim_is_open(&request->elements[i]) && request->elements[i].by_refresh)
+				esim_sync_by_refresh(request, &request->elements[i]);
+		}
+		raise_first(request);
+	}
 }

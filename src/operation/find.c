@@ -9,6 +9,7 @@
 
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -22,14 +23,16 @@ EsimTable	esim_device_table = {
 	"esim_device", 6, {"eid", "owner", "owner_name", "server", "retired_at", "lane"}
 };
 EsimTable	esim_profile_table = {
-	"esim_profile", 17,
+	"esim_profile", 23,
 	{"id", "iccid", "eid", "reserved_eid", "owner", "owner_name", "state", "profile_class", "drift",
 		"lane", "created_at", "activation_code", "smdp_address", "matching_id", "redownload",
-	"is_fallback", "port"}
+		"is_fallback", "port", "server", "subscription_server", "subscription_status", "fleet",
+	"sim_id", "rsp_id"}
 };
 EsimTable	esim_operation_table = {
-	"esim_operation", 8,
-	{"eid", "profile", "activate_on_download", "id", "kind", "seq", "release", "status"}
+	"esim_operation", 11,
+	{"eid", "profile", "activate_on_download", "id", "kind", "seq", "release", "status",
+	"subscription_status", "fleet", "phase"}
 };
 EsimIndex	esim_device_by_eid = {"esim_device_pkey", &esim_device_table};
 EsimIndex	esim_profile_by_id = {"esim_profile_pkey", &esim_profile_table};
@@ -100,9 +103,24 @@ esim_state_of_datum(Datum value)
 	return RSP_STATE_NONE;
 }
 
+/* A label of esim_subscription_status. */
+ProjectSubscription
+esim_subscription_of_datum(Datum value)
+{
+	HeapTuple	tuple = SearchSysCache1(ENUMOID, value);
+	ProjectSubscription status = PROJECT_UNKNOWN;
+
+	if (!HeapTupleIsValid(tuple) ||
+		!project_subscription_from_name(NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel),
+										&status))
+		elog(ERROR, "unknown subscription status %u", DatumGetObjectId(value));
+	ReleaseSysCache(tuple);
+	return status;
+}
+
 /* columns of esim_profile_table */
-static EsimProfile *
-profile_of_row(EsimRow *row)
+EsimProfile *
+esim_profile_of_row(EsimRow *row)
 {
 	EsimProfile *profile = palloc0(sizeof(EsimProfile));
 	text	   *class;
@@ -131,6 +149,13 @@ profile_of_row(EsimRow *row)
 	profile->smdp_address = text_or_null(row, 12);
 	profile->matching_id = text_or_null(row, 13);
 	profile->redownload = text_or_null(row, 14);
+	profile->server = text_or_null(row, 17);
+	profile->subscription_server = text_or_null(row, 18);
+	if (!row->null[19])
+		profile->subscription = esim_subscription_of_datum(row->value[19]);
+	profile->has_fleet = !row->null[20];
+	profile->has_sim = !row->null[21] || !row->null[22];
+	profile->rsp_id = text_or_null(row, 22);
 	return profile;
 }
 
@@ -184,7 +209,7 @@ esim_unknown_profile(const EsimElement *element)
 								 element->has_profile ? esim_mask_uuid(&element->profile_id) :
 								 esim_mask_iccid(element->iccid)),
 						pstrdup("There is no profile of yours with this identifier."),
-						pstrdup("Only esim_download() adds a profile that is not known yet."));
+						pstrdup("Only esim_download() and esim_reserve() add a profile that is not known yet."));
 }
 
 static EsimFailure *
@@ -246,11 +271,11 @@ take_profile(EsimRequest *request, EsimElement *element, EsimProfile *profile)
 		return;
 
 	/*
-	 * A download takes a row of the device's owner; another owner's row of the
-	 * same ICCID is another profile to us.
+	 * A download, or a reservation, takes a row of the owner for whom it would
+	 * add one; another owner's row of the same ICCID is another profile to us.
 	 */
 	if (request->kind->adds_profile && !element->has_profile &&
-		element->device != NULL && profile->owner != element->device->owner)
+		profile->owner != (element->device != NULL ? element->device->owner : request->caller))
 		return;
 	if (OidIsValid(element->wanted_owner) && profile->owner != element->wanted_owner)
 		return;
@@ -291,18 +316,21 @@ esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element
 		esim_scan_search(scan, element->has_profile ? UUIDPGetDatum(&element->profile_id) :
 						 IccidGetDatum(element->iccid));
 		while (esim_scan_next(scan, &row))
-			take_profile(request, element, profile_of_row(&row));
+			take_profile(request, element, esim_profile_of_row(&row));
 		if (element->failure == NULL || !element->has_eid || OidIsValid(element->wanted_owner))
 			break;
 		/* several owners have the ICCID: that of the EID's device is meant */
 		device = load_device(&finder->devices, &element->eid);
-		if (device == NULL)
+		/* somebody else's device must look like none */
+		if (device == NULL ||
+			!esim_request_may_act_for(request, device->owner, device->owner_name))
 			break;
 		element->wanted_owner = device->owner;
 		element->profile = NULL;
 		element->failure = NULL;
 	}
-	if (!request->kind->adds_profile && element->profile != NULL && element->profile->has_eid)
+	if (request->kind->lane == ESIM_LANE_EUICC && !request->kind->adds_profile &&
+		element->profile != NULL && element->profile->has_eid)
 		element->device = load_device(&finder->devices, &element->profile->eid);
 }
 
@@ -363,6 +391,33 @@ esim_finder_close(EsimFinder *finder)
 	UnregisterSnapshot(finder->snapshot);
 }
 
+/* The eUICC that an element names; false: it is none of the caller's. */
+static bool
+find_device(EsimRequest *request, EsimFinder *finder, EsimElement *element)
+{
+	element->device = load_device(&finder->devices, &element->eid);
+	if (element->device != NULL &&
+		esim_request_may_act_for(request, element->device->owner, element->device->owner_name))
+		return true;
+	element->device = NULL;
+	element->failure = esim_unknown_device(&element->eid);
+	return false;
+}
+
+/* kinds about the eUICC as a whole: a profile beside the EID only checks it */
+static void
+check_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element)
+{
+	esim_find_profile(request, finder, element);
+	if (element->profile == NULL)
+		element->failure = esim_unknown_profile(element);
+	else if (!element->profile->has_eid ||
+			 !esim_same_eid(&element->profile->eid, &element->eid))
+		element->failure = profile_elsewhere(element);
+	else
+		element->device = load_device(&finder->devices, &element->eid);
+}
+
 static void
 find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 {
@@ -370,39 +425,26 @@ find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 	EsimProfile *profile;
 
 	/* those that name the eUICC itself */
-	if (kind->adds_profile || !kind->of_profile)
+	if ((kind->adds_profile || !kind->of_profile) && element->has_eid)
 	{
-		if (element->has_eid)
-			element->device = load_device(&finder->devices, &element->eid);
-		if (element->device == NULL ||
-			!esim_request_may_act_for(request, element->device->owner,
-									  element->device->owner_name))
-		{
-			element->device = NULL;
-			element->failure = esim_unknown_device(&element->eid);
+		if (!find_device(request, finder, element))
 			return;
-		}
-		if (!kind->of_profile)
-		{
-			/* a profile beside the EID only checks it */
-			if (!element->has_profile)
-				return;
-			esim_find_profile(request, finder, element);
-			if (element->profile == NULL)
-				element->failure = esim_unknown_profile(element);
-			else if (!element->profile->has_eid ||
-					 !esim_same_eid(&element->profile->eid, &element->eid))
-				element->failure = profile_elsewhere(element);
-			else
-				element->device = load_device(&finder->devices, &element->eid);
-			return;
-		}
+	}
+	if (!kind->of_profile)
+	{
+		if (element->has_profile)
+			check_profile(request, finder, element);
+		return;
 	}
 
 	if (element->has_profile || element->has_iccid)
 		esim_find_profile(request, finder, element);
 	if (element->failure != NULL)
 		return;
+	/* an ICCID whose profile is no more is reserved as a new one */
+	if (kind->kind == RSP_RESERVE && !element->has_profile && element->profile != NULL &&
+		is_dead(element->profile->state))
+		element->profile = NULL;
 	profile = element->profile;
 	if (profile == NULL)
 	{
@@ -424,15 +466,17 @@ find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 	}
 	if (kind->adds_profile)
 	{
-		if (profile->owner != element->device->owner)
+		if (element->device != NULL && profile->owner != element->device->owner)
 			element->failure =
 				esim_failure("IDENTIFIER_MISMATCH",
 							 psprintf("profile \"%s\" is not of the owner of eUICC \"%s\"",
 									  esim_profile_label(element), esim_mask_eid(&element->eid)),
-							 pstrdup("A profile is downloaded to devices of its owner only."),
+							 pstrdup("A profile goes to devices of its owner only."),
 							 pstrdup("Use another profile, or esim_transfer()."));
 		return;
 	}
+	if (kind->lane != ESIM_LANE_EUICC)
+		return;
 
 	follow_downloads(finder, element);
 	if (element->has_eid && profile->has_eid && !esim_same_eid(&element->eid, &profile->eid))
@@ -444,6 +488,37 @@ find_element(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 	{
 		element->device = NULL;
 		element->failure = esim_unknown_device(&profile->eid);
+	}
+}
+
+/*
+ * The owner of the operation: the device's where it is about the eUICC, else
+ * the profile's, else the caller.
+ */
+static void
+set_owner(EsimRequest *request, EsimElement *element)
+{
+	const EsimKind *kind = request->kind;
+	EsimDevice *device = element->device;
+
+	if (device != NULL && (kind->lane == ESIM_LANE_EUICC || element->profile == NULL))
+	{
+		element->owner = device->owner;
+		element->owner_name = device->owner_name;
+	}
+	else if (element->profile != NULL)
+	{
+		element->owner = element->profile->owner;
+		element->owner_name = element->profile->owner_name;
+	}
+	else if (element->failure == NULL &&
+			 (kind->kind == RSP_RESERVE || kind->lane == ESIM_LANE_FLEET ||
+			  kind->lane == ESIM_LANE_SYNC))
+	{
+		if (request->caller_name == NULL)
+			request->caller_name = GetUserNameFromId(request->caller, false);
+		element->owner = request->caller;
+		element->owner_name = request->caller_name;
 	}
 }
 
@@ -461,6 +536,7 @@ esim_find_rows(EsimRequest *request)
 	{
 		if (request->elements[i].failure == NULL)
 			find_element(request, &finder, &request->elements[i]);
+		set_owner(request, &request->elements[i]);
 	}
 	esim_finder_close(&finder);
 }

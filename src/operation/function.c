@@ -16,7 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "event/event.h"
-#include "operation/operation.h"
+#include "operation/enqueue.h"
 #include "operation/result.h"
 
 #define MAX_ELEMENTS	1000000
@@ -24,6 +24,8 @@
 #define MAX_CODE		255
 #define MAX_OPTIONS		16384
 #define MAX_CREDENTIAL	8192
+#define MAX_NAME		200		/* of a fleet or profile type */
+#define MAX_HOST		255
 
 /* positions in the common tail, behind the own parameters */
 enum
@@ -45,7 +47,13 @@ text_arg(FunctionCallInfo fcinfo, int n, const char *name, int max)
 	return has_arg(fcinfo, n) ? esim_argument_text(name, PG_GETARG_DATUM(n), max) : NULL;
 }
 
-/* What is the same for all elements.  The caller's rights are still on. */
+static Jsonb *
+empty_object(void)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+}
+
+/* The tail.  The caller's rights are still on. */
 static void
 take_tail(FunctionCallInfo fcinfo, EsimRequest *request)
 {
@@ -54,10 +62,6 @@ take_tail(FunctionCallInfo fcinfo, EsimRequest *request)
 
 	request->caller = GetUserId();
 	request->now = GetCurrentTimestamp();
-	if (has_arg(fcinfo, kind->activate))
-		request->activate = PG_GETARG_BOOL(kind->activate);
-	request->rollback = kind->rollback < 0 ? false :
-		has_arg(fcinfo, kind->rollback) ? PG_GETARG_BOOL(kind->rollback) : true;
 	request->server = text_arg(fcinfo, tail + TAIL_SERVER, "server", NAMEDATALEN - 1);
 	if (has_arg(fcinfo, tail + TAIL_CORRELATOR))
 	{
@@ -107,8 +111,66 @@ take_tail(FunctionCallInfo fcinfo, EsimRequest *request)
 		esim_check_object("options", request->options, MAX_OPTIONS);
 	}
 	else
-		request->options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-	request->options_json = esim_json_from_jsonb(request->options);
+		request->options = empty_object();
+	request->options_json = esim_json_from_jsonb("options", request->options);
+	if (has_arg(fcinfo, tail + TAIL_PROFILE) && (kind->lane == ESIM_LANE_FLEET || kind->lane == ESIM_LANE_SYNC))
+		ereport(ERROR,
+				(errcode(ERRCODE_ESIM_INVALID),
+				 errmsg("parameter \"%s\" does not belong to this operation",
+						fcinfo->nargs > tail + TAIL_ON_ERROR ? "profiles" : "profile"),
+				 esim_errdetail("INVALID_ARGUMENT", "It is not about a profile."),
+				 errhint("Leave it out.")));
+}
+
+/* The own parameters that are the same for all elements. */
+static void
+take_parameters(FunctionCallInfo fcinfo, EsimRequest *request)
+{
+	const EsimKind *kind = request->kind;
+
+	if (has_arg(fcinfo, kind->activate))
+		request->activate = PG_GETARG_BOOL(kind->activate);
+	request->rollback = kind->rollback < 0 ? false :
+		has_arg(fcinfo, kind->rollback) ? PG_GETARG_BOOL(kind->rollback) : true;
+	if (has_arg(fcinfo, kind->generate_matching_id))
+		request->generate_matching_id = PG_GETARG_BOOL(kind->generate_matching_id);
+	request->profile_type = text_arg(fcinfo, kind->profile_type, "profile_type", MAX_NAME);
+	request->smds_address = text_arg(fcinfo, kind->smds_address, "smds_address", MAX_HOST);
+	request->release = kind->release < 0 ? false :
+		has_arg(fcinfo, kind->release) ? PG_GETARG_BOOL(kind->release) : true;
+	if (kind->final_status >= 0)
+	{
+		request->final_status = text_arg(fcinfo, kind->final_status, "final_status", 32);
+		if (request->final_status == NULL)
+			request->final_status = "Available";
+		if (strcmp(request->final_status, "Available") != 0 &&
+			strcmp(request->final_status, "Unavailable") != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_ESIM_INVALID),
+					 errmsg("invalid final status \"%s\"", request->final_status),
+					 esim_errdetail("INVALID_ARGUMENT", "It is neither Available nor Unavailable."),
+					 errhint("Use Available (back to stock) or Unavailable (never again).")));
+	}
+	if (has_arg(fcinfo, kind->subscription))
+	{
+		ProjectSubscription wanted = esim_subscription_of_datum(PG_GETARG_DATUM(kind->subscription));
+
+		request->subscription = pstrdup(project_subscription_name(wanted));
+	}
+	request->fleet = text_arg(fcinfo, kind->fleet, "fleet", MAX_NAME);
+	if (request->fleet != NULL && request->fleet[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_ESIM_INVALID),
+				 errmsg("parameter \"%s\" is empty", "fleet"),
+				 esim_errdetail("INVALID_ARGUMENT", "A fleet has a name."),
+				 errhint("Give the name of a fleet.")));
+	if (kind->settings >= 0)
+	{
+		request->settings = has_arg(fcinfo, kind->settings) ? PG_GETARG_JSONB_P(kind->settings) :
+			empty_object();
+		esim_check_object("settings", request->settings, MAX_OPTIONS);
+		request->settings_json = esim_json_from_jsonb("settings", request->settings);
+	}
 }
 
 static char *
@@ -125,10 +187,47 @@ key_arg(FunctionCallInfo fcinfo, const EsimKind *kind, int max)
 	return key;
 }
 
+/* A fleet or a server that an element names. */
+static EsimFailure *
+check_name(const EsimRequest *request, const EsimElement *element)
+{
+	bool		fleet = request->kind->lane == ESIM_LANE_FLEET;
+
+	if (element->name == NULL || element->name[0] == '\0')
+		return esim_failure("INVALID_ARGUMENT",
+							fleet ? pstrdup("cannot create a fleet without a name") :
+							pstrdup("cannot synchronise without a server"),
+							pstrdup("The name is NULL or empty."),
+							fleet ? pstrdup("Give the name of the new fleet.") :
+							pstrdup("Give the name of a server of esim_rsp."));
+	if (!fleet && request->server != NULL && !request->own_server &&
+		strcmp(request->server, element->name) != 0)
+		return esim_failure("INVALID_ARGUMENT",
+							pstrdup("two servers are named"),
+							pstrdup("The parameter server names another one."),
+							pstrdup("Leave the parameter server out."));
+	return NULL;
+}
+
 /* An element must say what it is about. */
 static EsimFailure *
-check_identifiers(const EsimKind *kind, const EsimElement *element)
+check_identifiers(const EsimRequest *request, const EsimElement *element)
 {
+	const EsimKind *kind = request->kind;
+
+	if (kind->lane == ESIM_LANE_FLEET || kind->lane == ESIM_LANE_SYNC)
+		return check_name(request, element);
+	if (kind->kind == RSP_RESERVE)
+	{
+		if (!element->has_eid && !element->has_iccid && !element->has_profile &&
+			element->matching_id == NULL && !request->generate_matching_id &&
+			request->profile_type == NULL)
+			return esim_failure("MISSING_IDENTIFIER",
+								pstrdup("nothing says which profile to reserve"),
+								pstrdup("There is no EID, ICCID, profile type or matching ID."),
+								pstrdup("Give the EID, generate_matching_id, the ICCID, or the profile type."));
+		return NULL;
+	}
 	if (kind->adds_profile || !kind->of_profile)
 	{
 		if (!element->has_eid)
@@ -163,6 +262,7 @@ call_one(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	request.elements = &element;
 	request.nelements = 1;
 	take_tail(fcinfo, &request);
+	take_parameters(fcinfo, &request);
 
 	element.ordinal = 1;
 	if (has_arg(fcinfo, kind->eid))
@@ -186,8 +286,11 @@ call_one(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	if (has_arg(fcinfo, kind->confirmation_code))
 		element.confirmation_code =
 			cstring_to_text(text_arg(fcinfo, kind->confirmation_code, "confirmation_code", MAX_CODE));
+	element.matching_id = text_arg(fcinfo, kind->matching_id, "matching_id", MAX_CODE);
+	element.name = text_arg(fcinfo, kind->name,
+							kind->lane == ESIM_LANE_SYNC ? "from_server" : "name", MAX_NAME);
 	element.idempotency_key = key_arg(fcinfo, kind, MAX_KEY);
-	element.failure = check_identifiers(kind, &element);
+	element.failure = check_identifiers(&request, &element);
 	if (element.failure != NULL)
 		esim_failure_raise(element.failure, 0);
 
@@ -283,12 +386,17 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 			   *iccids,
 			   *profiles,
 			   *codes,
-			   *confirmations;
+			   *confirmations,
+			   *matching_ids,
+			   *names;
 	bool	   *eid_nulls,
 			   *iccid_nulls,
 			   *profile_nulls,
 			   *code_nulls,
-			   *confirmation_nulls;
+			   *confirmation_nulls,
+			   *matching_id_nulls,
+			   *name_nulls;
+	const char *names_name = kind->lane == ESIM_LANE_SYNC ? "from_servers" : "names";
 	int			n = -1;
 	int			lockouts = 0;
 
@@ -298,6 +406,7 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	memset(&request, 0, sizeof(request));
 	request.kind = kind;
 	take_tail(fcinfo, &request);
+	take_parameters(fcinfo, &request);
 	key = key_arg(fcinfo, kind, MAX_KEY - 8);	/* room for ":" and the ordinal */
 	on_error = text_arg(fcinfo, kind->tail + TAIL_ON_ERROR, "on_error", 16);
 	if (on_error == NULL || strcmp(on_error, "abort") == 0)
@@ -317,11 +426,21 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	codes = array_arg(fcinfo, kind->activation_code, "activation_codes", &code_nulls, &n);
 	confirmations = array_arg(fcinfo, kind->confirmation_code, "confirmation_codes",
 							  &confirmation_nulls, &n);
+	matching_ids = array_arg(fcinfo, kind->matching_id, "matching_ids", &matching_id_nulls, &n);
+	names = array_arg(fcinfo, kind->name, names_name, &name_nulls, &n);
 	if (n < 0)
-		esim_failure_raise(check_identifiers(kind, &(EsimElement)
-		{
-			0
-		}), 0);
+	{
+		EsimElement none;
+		EsimFailure *failure;
+
+		memset(&none, 0, sizeof(none));
+		failure = check_identifiers(&request, &none);
+		esim_failure_raise(failure ? failure :
+						   esim_failure("MISSING_IDENTIFIER",
+										pstrdup("nothing says how many profiles to reserve"),
+										pstrdup("No array is given."),
+										pstrdup("Give eids, iccids or matching_ids; their elements may be NULL.")), 0);
+	}
 
 	request.nelements = n;
 	request.elements = MemoryContextAllocExtended(CurrentMemoryContext,
@@ -352,9 +471,13 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 		if (confirmations != NULL && !confirmation_nulls[i])
 			element->confirmation_code =
 				cstring_to_text(esim_argument_text("confirmation_codes", confirmations[i], MAX_CODE));
+		if (matching_ids != NULL && !matching_id_nulls[i])
+			element->matching_id = esim_argument_text("matching_ids", matching_ids[i], MAX_CODE);
+		if (names != NULL && !name_nulls[i])
+			element->name = esim_argument_text(names_name, names[i], MAX_NAME);
 		if (key != NULL)
 			element->idempotency_key = psprintf("%s:%d", key, i + 1);
-		element->failure = check_identifiers(kind, element);
+		element->failure = check_identifiers(&request, element);
 		if (element->failure != NULL && !request.report)
 			esim_failure_raise(element->failure, element->ordinal);
 	}
@@ -403,3 +526,10 @@ ESIM_FUNCTION(delete, RSP_DELETE);
 ESIM_FUNCTION(set_fallback, RSP_SET_FALLBACK);
 ESIM_FUNCTION(unset_fallback, RSP_UNSET_FALLBACK);
 ESIM_FUNCTION(refresh, RSP_REFRESH);
+ESIM_FUNCTION(reserve, RSP_RESERVE);
+ESIM_FUNCTION(release, RSP_RELEASE);
+ESIM_FUNCTION(cancel_order, RSP_CANCEL_ORDER);
+ESIM_FUNCTION(set_subscription, RSP_SET_SUBSCRIPTION);
+ESIM_FUNCTION(assign_fleet, RSP_ASSIGN_FLEET);
+ESIM_FUNCTION(fleet_create, RSP_FLEET_CREATE);
+ESIM_FUNCTION(sync, RSP_SYNC);

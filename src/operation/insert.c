@@ -71,7 +71,8 @@ enum
 	O_ID, O_SEQ, O_KIND, O_EID, O_ICCID, O_PROFILE, O_OWNER, O_OWNER_NAME, O_REQUESTED_BY, O_SERVER,
 	O_STATUS, O_PHASE, O_REASON, O_NEXT_AT, O_ATTEMPTS, O_DEPENDS_ON, O_RETRY_OF, O_CORRELATOR,
 	O_PRIORITY, O_NOT_BEFORE, O_EXPIRES_AT, O_CREATED_AT, O_KEY, O_CODE, O_ACTIVATE, O_ROLLBACK,
-	O_SINK, O_CALLBACK_URL, O_CALLBACK_METHOD, O_OPTIONS,
+	O_SINK, O_CALLBACK_URL, O_CALLBACK_METHOD, O_OPTIONS, O_GENERATE, O_MATCHING_ID, O_PROFILE_TYPE,
+	O_SMDS_ADDRESS, O_RELEASE, O_FINAL_STATUS, O_SUBSCRIPTION, O_FLEET, O_SETTINGS,
 	O_COUNT
 };
 
@@ -79,21 +80,27 @@ static EsimStatement insert_operation = {
 	"INSERT INTO @esim_operation (id, seq, kind, eid, iccid, profile, owner, owner_name, requested_by,"
 	" server, status, phase, phase_reason, next_at, attempts, depends_on, retry_of, correlator,"
 	" priority, not_before, expires_at, created_at, idempotency_key, activation_code,"
-	" activate_on_download, rollback, sink, callback_url, callback_method, options)"
+	" activate_on_download, rollback, sink, callback_url, callback_method, options,"
+	" generate_matching_id, matching_id, profile_type, smds_address, release, final_status,"
+	" subscription_status, fleet, settings)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,"
-	" $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)",
+	" $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,"
+	" $39)",
 	O_COUNT,
 	{"uuid", "int8", "text", "@eid", "@iccid", "uuid", "regrole", "name", "regrole", "text",
 		"@esim_operation_state", "@esim_operation_phase", "text", "timestamptz", "int4", "uuid[]",
 		"uuid", "text", "int2", "timestamptz", "timestamptz", "timestamptz", "text",
-	"@activation_code", "bool", "bool", "text", "text", "text", "jsonb"}
+		"@activation_code", "bool", "bool", "text", "text", "text", "jsonb", "bool", "text", "text",
+	"text", "bool", "text", "@esim_subscription_status", "text", "jsonb"}
 };
 static Target operation_target = {
 	{"esim_operation", O_COUNT,
 	{"id", "seq", "kind", "eid", "iccid", "profile", "owner", "owner_name", "requested_by", "server",
 		"status", "phase", "phase_reason", "next_at", "attempts", "depends_on", "retry_of", "correlator",
 		"priority", "not_before", "expires_at", "created_at", "idempotency_key", "activation_code",
-	"activate_on_download", "rollback", "sink", "callback_url", "callback_method", "options"}},
+		"activate_on_download", "rollback", "sink", "callback_url", "callback_method", "options",
+		"generate_matching_id", "matching_id", "profile_type", "smds_address", "release", "final_status",
+	"subscription_status", "fleet", "settings"}},
 	3, &insert_operation
 };
 
@@ -333,12 +340,19 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	values[column] = text ? PointerGetDatum(cstring_to_text(text)) : (Datum) 0;
 }
 
-static Datum
-uuid_array_of(const pg_uuid_t *id)
+static void
+set_uuids(Datum *values, bool *nulls, int column, const pg_uuid_t *ids, int n)
 {
-	Datum		value = UUIDPGetDatum(id);
+	Datum	   *elements;
 
-	return PointerGetDatum(construct_array(&value, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	nulls[column] = n == 0;
+	if (n == 0)
+		return;
+	elements = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+		elements[i] = UUIDPGetDatum(&ids[i]);
+	values[column] = PointerGetDatum(construct_array(elements, n, UUIDOID, UUID_LEN, false,
+													 TYPALIGN_CHAR));
 }
 
 /* what is the same for all elements of a call */
@@ -366,6 +380,19 @@ common_operation_values(EsimRequest *request, Datum *values, bool *nulls)
 	set_text(values, nulls, O_CALLBACK_URL, request->callback_url);
 	set_text(values, nulls, O_CALLBACK_METHOD, request->callback_url ? request->callback_method : NULL);
 	values[O_OPTIONS] = JsonbPGetDatum(request->options);
+	values[O_GENERATE] = BoolGetDatum(request->generate_matching_id);
+	nulls[O_GENERATE] = kind->generate_matching_id < 0;
+	set_text(values, nulls, O_PROFILE_TYPE, request->profile_type);
+	set_text(values, nulls, O_SMDS_ADDRESS, request->smds_address);
+	values[O_RELEASE] = BoolGetDatum(request->release);
+	nulls[O_RELEASE] = kind->release < 0;
+	set_text(values, nulls, O_FINAL_STATUS, request->final_status);
+	nulls[O_SUBSCRIPTION] = request->subscription == NULL;
+	if (request->subscription != NULL)
+		values[O_SUBSCRIPTION] = esim_enum_value("esim_subscription_status", request->subscription);
+	set_text(values, nulls, O_FLEET, request->fleet);
+	nulls[O_SETTINGS] = request->settings == NULL;
+	values[O_SETTINGS] = JsonbPGetDatum(request->settings);
 }
 
 static void
@@ -385,22 +412,33 @@ common_pending_values(EsimRequest *request, Datum *values, bool *nulls)
 	values[Q_DATABASE] = ObjectIdGetDatum(epoch.database);
 }
 
+/* NULL: it is about no eUICC that is known */
+static const Eid *
+eid_of(const EsimElement *element)
+{
+	if (element->device != NULL)
+		return &element->device->eid;
+	return element->profile != NULL && element->profile->has_eid ? &element->profile->eid : NULL;
+}
+
 static void
 operation_values(EsimRequest *request, EsimElement *element, NameData *owner_name, Datum *values,
 				 bool *nulls)
 {
 	EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+	const Eid  *eid = eid_of(element);
 	bool		queued = element->state == 'R' || element->state == 'W';
 
 	values[O_ID] = UUIDPGetDatum(&element->id);
 	values[O_SEQ] = Int64GetDatum(element->seq);
-	values[O_EID] = EidPGetDatum(&element->device->eid);
+	nulls[O_EID] = eid == NULL;
+	values[O_EID] = EidPGetDatum(eid);
 	nulls[O_ICCID] = profile == NULL || !profile->has_iccid;
 	values[O_ICCID] = nulls[O_ICCID] ? (Datum) 0 : IccidGetDatum(profile->iccid);
 	nulls[O_PROFILE] = profile == NULL;
 	values[O_PROFILE] = profile ? UUIDPGetDatum(&profile->id) : (Datum) 0;
-	values[O_OWNER] = ObjectIdGetDatum(element->device->owner);
-	namestrcpy(owner_name, element->device->owner_name);
+	values[O_OWNER] = ObjectIdGetDatum(element->owner);
+	namestrcpy(owner_name, element->owner_name);
 	values[O_OWNER_NAME] = NameGetDatum(owner_name);
 	set_text(values, nulls, O_SERVER, element->choice->server->rsp.name);
 	values[O_PHASE] = esim_enum_value("esim_operation_phase", queued ? "QUEUED" : "BLOCKED");
@@ -408,28 +446,35 @@ operation_values(EsimRequest *request, EsimElement *element, NameData *owner_nam
 	nulls[O_NEXT_AT] = element->state != 'W' && element->state != 'D';
 	values[O_NEXT_AT] =
 		TimestampTzGetDatum(element->state == 'W' ? request->not_before : request->now);
-	nulls[O_DEPENDS_ON] = !element->has_depends_on;
-	values[O_DEPENDS_ON] = element->has_depends_on ? uuid_array_of(&element->depends_on) : (Datum) 0;
+	set_uuids(values, nulls, O_DEPENDS_ON, element->depends_on, element->ndepends_on);
 	nulls[O_RETRY_OF] = !element->has_retry_of;
 	values[O_RETRY_OF] = UUIDPGetDatum(&element->retry_of);
 	values[O_EXPIRES_AT] = TimestampTzGetDatum(element->expires_at);
 	set_text(values, nulls, O_KEY, element->idempotency_key);
 	nulls[O_CODE] = element->used_code == NULL;
 	values[O_CODE] = PointerGetDatum(element->used_code);
+	if (request->kind->matching_id >= 0)
+		set_text(values, nulls, O_MATCHING_ID, element->matching_id);
+	else
+		nulls[O_MATCHING_ID] = true;
+	if (request->kind->lane == ESIM_LANE_FLEET)
+		set_text(values, nulls, O_FLEET, element->name);
 }
 
 static void
 pending_values(EsimRequest *request, EsimElement *element, Datum *values, bool *nulls)
 {
 	EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+	const Eid  *eid = eid_of(element);
 	bool		early;
 
 	values[Q_SEQ] = Int64GetDatum(element->seq);
 	values[Q_OPERATION] = UUIDPGetDatum(&element->id);
-	values[Q_LANE] = Int64GetDatum(element->device->lane);
-	values[Q_SHARD] = Int16GetDatum(ESIM_SHARD(element->device->lane));
+	values[Q_LANE] = Int64GetDatum(element->lane);
+	values[Q_SHARD] = Int16GetDatum(ESIM_SHARD(element->lane));
 	values[Q_STATE] = CharGetDatum(element->state);
-	values[Q_EID] = EidPGetDatum(&element->device->eid);
+	nulls[Q_EID] = eid == NULL;
+	values[Q_EID] = EidPGetDatum(eid);
 	nulls[Q_PROFILE] = profile == NULL;
 	values[Q_PROFILE] = profile ? UUIDPGetDatum(&profile->id) : (Datum) 0;
 	set_text(values, nulls, Q_SERVER, element->choice->server->rsp.name);
@@ -438,12 +483,11 @@ pending_values(EsimRequest *request, EsimElement *element, Datum *values, bool *
 	nulls[Q_NEXT_AT] = !early && element->state != 'D';
 	values[Q_NEXT_AT] = TimestampTzGetDatum(early ? request->not_before : request->now);
 	values[Q_EXPIRES_AT] = TimestampTzGetDatum(element->expires_at);
-	nulls[Q_WAITS_FOR] = !element->waits;
-	values[Q_WAITS_FOR] = element->waits ? uuid_array_of(&element->depends_on) : (Datum) 0;
+	set_uuids(values, nulls, Q_WAITS_FOR, element->waits_for, element->nwaits_for);
 }
 
-static void
-insert_secrets(EsimRequest *request, EsimElement *element)
+void
+esim_insert_secrets(EsimRequest *request, EsimElement *element)
 {
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', ' '};
@@ -487,7 +531,7 @@ esim_insert_elements(EsimRequest *request, EsimElement **elements, int n)
 	end_insertion(&insertion);
 
 	for (int i = 0; i < n; i++)
-		insert_secrets(request, elements[i]);
+		esim_insert_secrets(request, elements[i]);
 	CommandCounterIncrement();
 	esim_wake_at_commit();
 }

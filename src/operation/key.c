@@ -21,14 +21,6 @@ static EsimStatement insert_key = {
 	4, {"regrole", "text", "uuid", "bytea"}
 };
 
-static Oid
-key_owner(const EsimElement *element)
-{
-	if (element->device != NULL)
-		return element->device->owner;
-	return element->profile != NULL ? element->profile->owner : InvalidOid;
-}
-
 /*
  * true: the key was used before; the element has the operation of that time,
  * or a failure if that was another call.
@@ -40,7 +32,7 @@ esim_replay(EsimElement *element)
 	EsimRow		row;
 	bytea	   *fingerprint;
 
-	values[0] = ObjectIdGetDatum(key_owner(element));
+	values[0] = ObjectIdGetDatum(element->owner);
 	values[1] = PointerGetDatum(cstring_to_text(element->idempotency_key));
 	esim_execute_latest(&find_key, values, NULL, 1);
 	if (SPI_processed == 0)
@@ -76,7 +68,7 @@ esim_claim_key(EsimElement *element)
 
 	SET_VARSIZE(fingerprint, VARHDRSZ + sizeof(element->fingerprint));
 	memcpy(VARDATA(fingerprint), element->fingerprint, sizeof(element->fingerprint));
-	values[0] = ObjectIdGetDatum(key_owner(element));
+	values[0] = ObjectIdGetDatum(element->owner);
 	values[1] = PointerGetDatum(cstring_to_text(element->idempotency_key));
 	values[2] = UUIDPGetDatum(&element->id);
 	values[3] = PointerGetDatum(fingerprint);
@@ -96,7 +88,7 @@ esim_replay_all(EsimRequest *request)
 	{
 		EsimElement *element = &request->elements[i];
 
-		if (element->idempotency_key == NULL || !OidIsValid(key_owner(element)))
+		if (element->idempotency_key == NULL || !OidIsValid(element->owner))
 			continue;
 		esim_fingerprint(request, element);
 		esim_replay(element);

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * lane.c
- *	  Locking lanes, and reading what is there and ahead under the lock.
+ *	  Locking lanes of eUICCs, and reading what is there and ahead under the
+ *	  lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,9 +17,11 @@
 #include "operation/enqueue.h"
 
 static EsimTable pending_table = {
-	"esim_pending", 6, {"eid", "profile", "activate", "operation", "kind", "seq"}
+	"esim_pending", 7, {"eid", "profile", "activate", "operation", "kind", "seq", "lane"}
 };
-static EsimIndex pending_by_lane = {"esim_pending_lane_idx", &pending_table};
+EsimIndex	esim_pending_by_lane = {"esim_pending_lane_idx", &pending_table};
+static EsimIndex pending_by_operation = {"esim_pending_operation_key", &pending_table};
+
 void *
 esim_grow(void *array, int *size, int needed, size_t width)
 {
@@ -54,6 +57,14 @@ esim_lane_add_operation(EsimLane *lane, const ProjectOperation *op)
 	lane->ops[lane->nops++] = *op;
 }
 
+void
+esim_lane_add_outside(EsimLane *lane, const ProjectOperation *op)
+{
+	lane->outside = esim_grow(lane->outside, &lane->outside_size, lane->noutside + 1,
+							  sizeof(ProjectOperation));
+	lane->outside[lane->noutside++] = *op;
+}
+
 /* columns of esim_profile_table */
 static void
 profile_of_row(EsimRow *row, ProjectProfile *profile)
@@ -66,8 +77,8 @@ profile_of_row(EsimRow *row, ProjectProfile *profile)
 }
 
 /* columns of pending_table, the first ones of esim_operation_table too */
-static void
-operation_of_row(EsimRow *row, ProjectOperation *op)
+void
+esim_operation_of_row(EsimRow *row, ProjectOperation *op)
 {
 	char		kind[32];
 
@@ -89,9 +100,62 @@ typedef struct Reader
 	EsimScan	profiles_by_eid;
 	EsimScan	profiles_by_id;
 	EsimScan	pending;
-	EsimScan	operations;
-	Datum		accepted;
+	EsimAheadReader ahead;
 } Reader;
+
+void
+esim_ahead_open(EsimAheadReader *reader, Snapshot snapshot)
+{
+	esim_scan_open(&reader->operations, &esim_operation_by_profile, snapshot);
+	esim_scan_open(&reader->by_operation, &pending_by_operation, snapshot);
+	reader->accepted = esim_enum_value("esim_operation_state", "ACCEPTED");
+	reader->waiting_device = esim_enum_value("esim_operation_phase", "WAITING_DEVICE");
+}
+
+void
+esim_ahead_close(EsimAheadReader *reader)
+{
+	esim_scan_close(&reader->by_operation);
+	esim_scan_close(&reader->operations);
+}
+
+void
+esim_ahead_search(EsimAheadReader *reader, const pg_uuid_t *profile)
+{
+	esim_scan_search(&reader->operations, UUIDPGetDatum(profile));
+}
+
+bool
+esim_ahead_next(EsimAheadReader *reader, EsimAhead *ahead, bool *waiting)
+{
+	EsimRow		row;
+	EsimRow		queued;
+
+	while (esim_scan_next(&reader->operations, &row))
+	{
+		int			flag = row.null[2] ? 6 : 2;
+
+		if (row.value[7] != reader->accepted)
+			continue;
+		esim_operation_of_row(&row, &ahead->op);
+		ahead->op.flag = !row.null[flag] && DatumGetBool(row.value[flag]);
+		if (!row.null[8])
+			ahead->op.wanted = esim_subscription_of_datum(row.value[8]);
+		ahead->op.fleet = !row.null[9];
+		ahead->has_eid = !row.null[0];
+		if (ahead->has_eid)
+			ahead->eid = *DatumGetEidP(row.value[0]);
+		*waiting = row.value[10] == reader->waiting_device;
+
+		esim_scan_search(&reader->by_operation, UUIDPGetDatum(ahead->op.id));
+		if (esim_scan_next(&reader->by_operation, &queued))
+			ahead->op.lane = DatumGetInt64(queued.value[6]);
+		/* lanes of eUICCs are odd */
+		ahead->op.by_device = ahead->op.kind == RSP_DOWNLOAD && (ahead->op.lane & 1) == 0;
+		return true;
+	}
+	return false;
+}
 
 /* what is on the eUICC and ahead of it */
 static void
@@ -113,7 +177,8 @@ read_lane(Reader *reader, EsimLane *lane, int64 number)
 	{
 		ProjectOperation op;
 
-		operation_of_row(&row, &op);
+		esim_operation_of_row(&row, &op);
+		op.lane = number;
 		esim_lane_add_operation(lane, &op);
 	}
 }
@@ -146,25 +211,28 @@ read_target(EsimRequest *request, Reader *reader, EsimElement *element, EsimScra
 		}
 	}
 
-	/* a download: all open operations of the profile, in whatever lane */
-	if (!request->kind->adds_profile || element->fresh)
+	/*
+	 * Its open operations in all lanes count for a download, and where it is not
+	 * on the eUICC yet; else those in the network, which are rare.
+	 */
+	if (element->fresh)
 		return;
-	esim_scan_search(&reader->operations, UUIDPGetDatum(id));
-	while (esim_scan_next(&reader->operations, &row))
+	if (!request->kind->adds_profile && here != NULL)
 	{
-		EsimAhead  *ahead;
-		int			flag = row.null[2] ? 6 : 2;
+		esim_scan_search(&reader->pending, Int64GetDatum(element->profile->lane));
+		if (!esim_scan_next(&reader->pending, &row))
+			return;
+	}
+	esim_ahead_search(&reader->ahead, id);
+	for (;;)
+	{
+		bool		waiting;
 
-		if (row.value[7] != reader->accepted)
-			continue;
 		scratch->ahead = esim_grow(scratch->ahead, &scratch->ahead_size, scratch->nahead + 1,
 								   sizeof(EsimAhead));
-		ahead = &scratch->ahead[scratch->nahead++];
-		operation_of_row(&row, &ahead->op);
-		ahead->op.flag = !row.null[flag] && DatumGetBool(row.value[flag]);
-		ahead->has_eid = !row.null[0];
-		if (ahead->has_eid)
-			ahead->eid = *DatumGetEidP(row.value[0]);
+		if (!esim_ahead_next(&reader->ahead, &scratch->ahead[scratch->nahead], &waiting))
+			break;
+		scratch->nahead++;
 	}
 }
 
@@ -188,6 +256,8 @@ esim_lock_lanes(EsimRequest *request, EsimElement **chunk, int n)
 		if (i > 0 && esim_same_eid(&eid, &chunk[i - 1]->device->eid))
 		{
 			chunk[i]->device = chunk[i - 1]->device;
+			chunk[i]->owner = chunk[i - 1]->owner;
+			chunk[i]->owner_name = chunk[i - 1]->owner_name;
 			chunk[i]->failure = chunk[i - 1]->failure;
 			continue;
 		}
@@ -198,7 +268,11 @@ esim_lock_lanes(EsimRequest *request, EsimElement **chunk, int n)
 			!esim_request_may_act_for(request, device->owner, device->owner_name))
 			chunk[i]->failure = esim_unknown_device(&eid);
 		else
+		{
 			chunk[i]->device = device;
+			chunk[i]->owner = device->owner;
+			chunk[i]->owner_name = device->owner_name;
+		}
 	}
 	esim_scan_close(&scan);
 	UnregisterSnapshot(snapshot);
@@ -206,8 +280,8 @@ esim_lock_lanes(EsimRequest *request, EsimElement **chunk, int n)
 
 /*
  * Read, in one snapshot, the profiles on the eUICCs, the profiles that are
- * asked for wherever they are, the operations ahead, and for downloads all open
- * operations of the profile.  The lanes are locked.
+ * asked for wherever they are, the operations ahead, and where they count all
+ * open operations of the profile.  The lanes are locked.
  */
 void
 esim_read_lanes(EsimRequest *request, EsimElement **chunk, int n, EsimScratch *scratch)
@@ -219,21 +293,21 @@ esim_read_lanes(EsimRequest *request, EsimElement **chunk, int n, EsimScratch *s
 
 	esim_scan_open(&reader.profiles_by_eid, &esim_profile_by_eid, snapshot);
 	esim_scan_open(&reader.profiles_by_id, &esim_profile_by_id, snapshot);
-	esim_scan_open(&reader.pending, &pending_by_lane, snapshot);
-	esim_scan_open(&reader.operations, &esim_operation_by_profile, snapshot);
-	reader.accepted = esim_enum_value("esim_operation_state", "ACCEPTED");
+	esim_scan_open(&reader.pending, &esim_pending_by_lane, snapshot);
+	esim_ahead_open(&reader.ahead, snapshot);
 	for (int i = 0; i < n; i++)
 	{
 		if (nlanes == 0 || !esim_same_eid(&lanes[nlanes - 1].eid, &chunk[i]->device->eid))
 		{
 			lanes[nlanes].eid = chunk[i]->device->eid;
+			lanes[nlanes].number = chunk[i]->device->lane;
 			read_lane(&reader, &lanes[nlanes++], chunk[i]->device->lane);
 		}
 		scratch[i].lane = &lanes[nlanes - 1];
 		if (request->kind->of_profile)
 			read_target(request, &reader, chunk[i], &scratch[i]);
 	}
-	esim_scan_close(&reader.operations);
+	esim_ahead_close(&reader.ahead);
 	esim_scan_close(&reader.pending);
 	esim_scan_close(&reader.profiles_by_id);
 	esim_scan_close(&reader.profiles_by_eid);

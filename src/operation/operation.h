@@ -20,10 +20,13 @@
 
 /* ----- kinds ----- */
 
+/* what is done one at a time */
 typedef enum EsimLaneKind
 {
 	ESIM_LANE_EUICC,
-	ESIM_LANE_PROFILE
+	ESIM_LANE_PROFILE,
+	ESIM_LANE_FLEET,
+	ESIM_LANE_SYNC				/* what an owner has at a server */
 } EsimLaneKind;
 
 /*
@@ -36,7 +39,7 @@ typedef struct EsimKind
 	RspKind		kind;
 	const char *verb;			/* "cannot <verb> profile ..." */
 	EsimLaneKind lane;
-	bool		of_profile;		/* it is about one profile, not the eUICC as a whole */
+	bool		of_profile;		/* it is about one profile */
 	bool		adds_profile;	/* a profile that is not known is added */
 	int			eid;
 	int			iccid;
@@ -44,6 +47,17 @@ typedef struct EsimKind
 	int			activate;
 	int			confirmation_code;
 	int			rollback;
+	int			generate_matching_id;
+	int			profile_type;
+	int			matching_id;
+	int			smds_address;
+	int			release;
+	int			final_status;
+	int			subscription;
+	int			fleet;
+	int			name;			/* of the fleet that is made, of the server that is
+								 * synchronised with */
+	int			settings;
 	int			tail;
 } EsimKind;
 
@@ -99,6 +113,12 @@ typedef struct EsimProfile
 	char	   *smdp_address;
 	char	   *matching_id;
 	char	   *redownload;
+	char	   *server;
+	char	   *subscription_server;
+	ProjectSubscription subscription;
+	bool		has_fleet;
+	bool		has_sim;		/* its subscription can be found without ICCID */
+	char	   *rsp_id;
 } EsimProfile;
 
 /* ----- a request: one SQL call ----- */
@@ -116,6 +136,8 @@ typedef struct EsimElement
 	pg_uuid_t	profile_id;
 	struct varlena *activation_code;	/* NULL: not given */
 	text	   *confirmation_code;
+	char	   *matching_id;
+	char	   *name;			/* fleet-create, sync */
 	char	   *idempotency_key;
 	uint8		fingerprint[32];
 	bool		has_retry_of;
@@ -125,9 +147,16 @@ typedef struct EsimElement
 	Oid			wanted_owner;	/* of the profile, if valid */
 	EsimProfile *profile;
 	EsimDevice *device;
-	bool		fresh;			/* the profile's row was made by this call */
+	Oid			owner;			/* of the operation; InvalidOid: not known */
+	char	   *owner_name;
+	int64		lane;
+	bool		fresh;			/* the row of the profile, or the fleet, was made by
+								 * this call */
 	const struct EsimChoice *choice;
-	struct varlena *used_code;	/* the activation code that the download uses */
+	struct varlena *used_code;	/* the activation code that the download uses;
+								 * NULL: what is known when it runs */
+	bool		by_device;		/* download: the device fetches it by itself */
+	bool		by_refresh;		/* sync: refreshes are queued instead */
 	bool		redownload;		/* a DELETED profile may be downloaded */
 
 	/* what becomes of it */
@@ -138,9 +167,10 @@ typedef struct EsimElement
 	TimestampTz expires_at;
 	char		state;			/* esim_pending.state */
 	char	   *phase_reason;
-	bool		has_depends_on;
-	pg_uuid_t	depends_on;
-	bool		waits;			/* what it depends on is in another lane */
+	pg_uuid_t  *depends_on;		/* whose success it needs */
+	int			ndepends_on;
+	pg_uuid_t  *waits_for;		/* of other lanes, which must have ended before */
+	int			nwaits_for;
 	bool		lockout;		/* takes the last enabled profile */
 } EsimElement;
 
@@ -148,11 +178,21 @@ typedef struct EsimRequest
 {
 	const EsimKind *kind;
 	Oid			caller;
+	char	   *caller_name;
 	TimestampTz now;
 
 	/* the same for all elements; see interface.md's tail */
 	bool		activate;
 	bool		rollback;
+	bool		generate_matching_id;
+	char	   *profile_type;
+	char	   *smds_address;
+	bool		release;
+	char	   *final_status;
+	char	   *subscription;	/* a label of esim_subscription_status */
+	char	   *fleet;
+	Jsonb	   *settings;
+	struct json_t *settings_json;
 	char	   *server;
 	char	   *correlator;
 	char	   *sink;
@@ -174,6 +214,9 @@ typedef struct EsimRequest
 	int			nelements;
 
 	struct EsimChoice *choices;
+	ProjectOperation creation;	/* of the fleet; seq 0: none is open */
+	const struct EsimChoice *creation_choice;	/* for these */
+	Oid			creation_owner;
 	Oid			known_owner;	/* memory of esim_request_may_act_for() */
 	char	   *known_owner_name;
 	bool		known_may;
@@ -194,22 +237,34 @@ extern char *esim_argument_text(const char *name, Datum value, int max);
 extern void esim_check_correlator(const char *correlator);
 extern void esim_check_times(EsimRequest *request);
 extern void esim_check_object(const char *name, Jsonb *value, int max);
-extern struct json_t *esim_json_from_jsonb(Jsonb *value);
+extern struct json_t *esim_json_from_jsonb(const char *name, Jsonb *value);
 extern void esim_fingerprint(const EsimRequest *request, EsimElement *element);
 
 /* ----- servers (choose.c) ----- */
 
 typedef struct EsimChoice
 {
-	char	   *asked;			/* the device's server; NULL: it names none */
+	char	   *asked;			/* the server that a row names; NULL: it names none */
+	bool		optional;		/* asked counts only if it can do it */
 	EsimServer *server;			/* NULL: failure says why */
 	const RspDriver *driver;
 	EsimFailure *failure;
 	struct EsimChoice *next;
 } EsimChoice;
 
-/* The server for a device that names that one; remembered in the request. */
-extern const EsimChoice *esim_choose_server(EsimRequest *request, const char *device_server);
+/*
+ * The server for a device or profile that names that one; remembered in the
+ * request.
+ */
+extern const EsimChoice *esim_choose_server(EsimRequest *request, const char *asked,
+											bool optional);
+
+/*
+ * Can the server carry out the kind?  note says why not, or under which
+ * condition; driver may be NULL.
+ */
+extern bool esim_server_can(const EsimServer *server, RspKind kind, const RspDriver **driver,
+							const char **note);
 
 /* ----- used by several ----- */
 

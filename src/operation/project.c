@@ -17,9 +17,8 @@
 
 /*
  * Rows: the kinds in the order of RspKind; a bit per state.  Set-fallback and
- * delete are here as SGP.32 has them; a driver may know better.  What a
- * network may do to a subscription does not depend on the profile's state on
- * the eUICC.
+ * delete are here as SGP.32 has them; a driver may know better.  Changes of a
+ * subscription have conditions of their own below.
  */
 static const unsigned allowed_from[RSP_KIND_COUNT] = {
 	[RSP_DOWNLOAD] = IN(RSP_STATE_NONE) | IN(RSP_STATE_RESERVED) | IN(RSP_STATE_RELEASED),
@@ -140,7 +139,9 @@ project_apply(ProjectProfile *profiles, int *nprofiles, const ProjectOperation *
 			if (profile == NULL)
 				break;
 			profile->fallback = false;
-			if (operation->flag)
+			if (operation->by_device)
+				profile->state = RSP_STATE_INSTALLED;
+			else if (operation->flag)
 				enable(profiles, *nprofiles, profile);
 			else
 				profile->state = RSP_STATE_DISABLED;
@@ -231,4 +232,123 @@ project(const ProjectProfile *profiles, int nprofiles,
 				answer->only_enabled = false;
 		}
 	}
+}
+
+/* ------------------------------------------------------------------------
+ * Subscriptions
+ * ------------------------------------------------------------------------ */
+
+static const char *const subscription_names[PROJECT_SUBSCRIPTION_COUNT] = {
+	"", "NEW", "READY", "ACTIVE", "INACTIVE", "SCHEDULED"
+};
+
+const char *
+project_subscription_name(ProjectSubscription status)
+{
+	return (unsigned) status < PROJECT_SUBSCRIPTION_COUNT ? subscription_names[status] : "";
+}
+
+bool
+project_subscription_from_name(const char *name, ProjectSubscription *status)
+{
+	int			i;
+
+	for (i = PROJECT_NEW; i < PROJECT_SUBSCRIPTION_COUNT; i++)
+	{
+		if (strcmp(name, subscription_names[i]) == 0)
+		{
+			*status = (ProjectSubscription) i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * READY can be set from NEW only; NEW becomes READY or ACTIVE, once it is in a
+ * fleet, and never comes back.  What it is already may be asked for again:
+ * nothing happens then.  Where the status is not known, only what holds for all
+ * of them is checked.
+ */
+ProjectRefusal
+project_change_allowed(const ProjectChange *change, const ProjectSim *sim)
+{
+	bool		fleet = change->fleet || sim->fleet;
+
+	if (sim->state == RSP_STATE_RESERVING)
+		return PROJECT_RESERVING;
+	if (!sim->known)
+		return PROJECT_NOT_KNOWN;
+	if (sim->status == PROJECT_SCHEDULED)
+		return PROJECT_IS_SCHEDULED;
+	switch (change->wanted)
+	{
+		case PROJECT_UNKNOWN:
+			return PROJECT_ALLOWED;
+		case PROJECT_READY:
+			if (sim->status == PROJECT_ACTIVE || sim->status == PROJECT_INACTIVE)
+				return PROJECT_WRONG_STATUS;
+			break;
+		case PROJECT_ACTIVE:
+			break;
+		case PROJECT_INACTIVE:
+			return sim->status == PROJECT_NEW ? PROJECT_WRONG_STATUS : PROJECT_ALLOWED;
+		default:
+			return PROJECT_WRONG_STATUS;
+	}
+	if (!fleet && (sim->status == PROJECT_UNKNOWN || sim->status == PROJECT_NEW))
+		return PROJECT_NO_FLEET;
+	return PROJECT_ALLOWED;
+}
+
+void
+project_apply_sim(ProjectSim *sim, const ProjectOperation *operation)
+{
+	ProjectProfile profile;
+	int			n = 1;
+
+	switch (operation->kind)
+	{
+		case RSP_SET_SUBSCRIPTION:
+		case RSP_ASSIGN_FLEET:
+			if (operation->wanted != PROJECT_UNKNOWN)
+				sim->status = operation->wanted;
+			if (operation->fleet)
+				sim->fleet = true;
+			break;
+		default:
+			if (!operation->has_profile)
+				break;
+			memset(&profile, 0, sizeof(profile));
+			memcpy(profile.id, operation->profile, sizeof(profile.id));
+			profile.state = sim->state;
+			project_apply(&profile, &n, operation);
+			sim->state = profile.state;
+			/* both tell the ICCID */
+			if (operation->kind == RSP_RESERVE || operation->kind == RSP_DOWNLOAD)
+				sim->known = true;
+			break;
+	}
+}
+
+ProjectRefusal
+project_sim(ProjectSim *sim, const ProjectOperation *operations, int noperations,
+			const ProjectChange *change, int *depends_on)
+{
+	ProjectRefusal refusal = project_change_allowed(change, sim);
+	int			i;
+
+	*depends_on = -1;
+	for (i = 0; i < noperations; i++)
+	{
+		bool		held = refusal == PROJECT_ALLOWED;
+
+		project_apply_sim(sim, &operations[i]);
+		refusal = project_change_allowed(change, sim);
+		if (refusal == PROJECT_ALLOWED && !held)
+			*depends_on = i;
+	}
+	if (refusal != PROJECT_ALLOWED)
+		*depends_on = -1;
+	return refusal;
 }

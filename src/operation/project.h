@@ -24,15 +24,32 @@ typedef struct ProjectProfile
 	int			port;
 } ProjectProfile;
 
+/* as the enum esim_subscription_status */
+typedef enum ProjectSubscription
+{
+	PROJECT_UNKNOWN,
+	PROJECT_NEW,
+	PROJECT_READY,
+	PROJECT_ACTIVE,
+	PROJECT_INACTIVE,
+	PROJECT_SCHEDULED,
+	PROJECT_SUBSCRIPTION_COUNT
+} ProjectSubscription;
+
 /* an operation ahead */
 typedef struct ProjectOperation
 {
 	uint8_t		id[16];
 	int64_t		seq;
+	int64_t		lane;			/* where it is queued; not looked at here */
 	RspKind		kind;
 	bool		has_profile;
 	uint8_t		profile[16];
 	bool		flag;			/* download: enables as well; reserve: releases as well */
+	bool		by_device;		/* download: the device fetches it; whether it is
+								 * enabled then is not known */
+	ProjectSubscription wanted; /* set-subscription; PROJECT_UNKNOWN: as it is */
+	bool		fleet;			/* set-subscription, assign-fleet: assigns one */
 } ProjectOperation;
 
 /* what is asked for */
@@ -81,5 +98,48 @@ extern void project(const ProjectProfile *profiles, int nprofiles,
 					const ProjectOperation *operations, int noperations,
 					const ProjectQuestion *question, ProjectProfile *work,
 					ProjectAnswer *answer);
+
+/* ----- subscriptions ----- */
+
+/* a profile and its subscription in the network */
+typedef struct ProjectSim
+{
+	RspState	state;			/* the profile's */
+	bool		known;			/* the subscription can be found */
+	ProjectSubscription status;
+	bool		fleet;			/* it is assigned to a fleet */
+} ProjectSim;
+
+/* what is asked for: set-subscription or assign-fleet */
+typedef struct ProjectChange
+{
+	ProjectSubscription wanted; /* PROJECT_UNKNOWN: the status stays */
+	bool		fleet;			/* a fleet is assigned as well */
+} ProjectChange;
+
+typedef enum ProjectRefusal
+{
+	PROJECT_ALLOWED,
+	PROJECT_RESERVING,			/* and nothing ahead reserves it */
+	PROJECT_NOT_KNOWN,
+	PROJECT_IS_SCHEDULED,		/* no second change meanwhile */
+	PROJECT_NO_FLEET,
+	PROJECT_WRONG_STATUS
+} ProjectRefusal;
+
+extern const char *project_subscription_name(ProjectSubscription status);	/* "" for UNKNOWN */
+extern bool project_subscription_from_name(const char *name, ProjectSubscription *status);
+
+/* May it be asked for when the subscription stands so? */
+extern ProjectRefusal project_change_allowed(const ProjectChange *change, const ProjectSim *sim);
+
+extern void project_apply_sim(ProjectSim *sim, const ProjectOperation *operation);
+
+/*
+ * The same as project() for a change of a subscription.  *sim becomes what it
+ * is behind all operations ahead; depends_on as in ProjectAnswer.
+ */
+extern ProjectRefusal project_sim(ProjectSim *sim, const ProjectOperation *operations,
+								  int noperations, const ProjectChange *change, int *depends_on);
 
 #endif							/* ESIM_PROJECT_H */

@@ -19,18 +19,25 @@
 
 #define MAX_RETRIES 100000
 
-/* in the order of lanes, and within a lane in which they were accepted */
+/*
+ * In the order of lanes, those in the network first, and within a lane in which
+ * they were accepted.
+ */
 static EsimStatement read_operations = {
 	"SELECT u.n, o.id, o.kind, o.eid, o.iccid, o.profile, o.owner, o.owner_name, o.server,"
 	" o.result::text, o.correlator, o.priority, o.activation_code, o.activate_on_download,"
 	" o.rollback, o.sink, o.callback_url, o.callback_method, o.options, s.confirmation_code,"
 	" s.sink_credential,"
 	" (SELECT has_function_privilege($2, f.oid, 'EXECUTE') FROM pg_proc f WHERE f.pronamespace = $3"
-	"  AND f.proname = 'esim_' || replace(o.kind, '-', '_'))"
+	"  AND f.proname = 'esim_' || replace(o.kind, '-', '_')),"
+	" o.generate_matching_id, o.matching_id, o.profile_type, o.smds_address, o.release, o.final_status,"
+	" o.subscription_status::text, o.fleet, o.settings, p.state::text"
 	" FROM unnest($1) WITH ORDINALITY AS u(id, n)"
 	" LEFT JOIN @esim_operation o ON o.id = u.id"
 	" LEFT JOIN @esim_operation_secret s ON s.operation = u.id"
-	" ORDER BY o.eid, o.seq, u.n",
+	" LEFT JOIN @esim_profile p ON p.id = o.profile"
+	" ORDER BY CASE WHEN o.kind IN ('reserve', 'release', 'cancel-order', 'set-subscription', 'assign-fleet',"
+	"  'fleet-create', 'sync') THEN coalesce(p.lane, 0) END, o.eid, o.seq, u.n",
 	3, {"uuid[]", "oid", "oid"}
 };
 
@@ -38,6 +45,66 @@ static char *
 text_column(EsimRow *row, int column)
 {
 	return row->null[column] ? NULL : TextDatumGetCString(row->value[column]);
+}
+
+/* the columns of read_operations from here on are parameters of operations in the network */
+#define NETWORK_COLUMN 22
+
+/* Super SIM does not let ICCIDs be chosen. */
+static bool
+assigns_iccid(const char *name)
+{
+	char	   *reason;
+	EsimServer *server = esim_server_get(name, InvalidOid, false, &reason);
+	bool		assigns;
+
+	if (server == NULL)
+		return false;
+	assigns = server->rsp.protocol == RSP_PROTOCOL_TWILIO;
+	esim_server_release(server);
+	return assigns;
+}
+
+static void
+take_network_parameters(EsimRow *row, EsimRequest *request, EsimElement *element)
+{
+	int			c = NETWORK_COLUMN;
+	char	   *fleet;
+	char	   *state;
+
+	request->generate_matching_id = !row->null[c] && DatumGetBool(row->value[c]);
+	element->matching_id = text_column(row, c + 1);
+	request->profile_type = text_column(row, c + 2);
+	request->smds_address = text_column(row, c + 3);
+	request->release = !row->null[c + 4] && DatumGetBool(row->value[c + 4]);
+	request->final_status = text_column(row, c + 5);
+	request->subscription = text_column(row, c + 6);
+	fleet = text_column(row, c + 7);
+	if (request->kind->lane == ESIM_LANE_FLEET)
+		element->name = fleet;
+	else
+		request->fleet = fleet;
+	if (request->kind->lane == ESIM_LANE_SYNC)
+		element->name = request->server;
+	if (!row->null[c + 8])
+	{
+		request->settings = DatumGetJsonbPCopy(row->value[c + 8]);
+		request->settings_json = esim_json_from_jsonb("settings", request->settings);
+	}
+
+	/*
+	 * A reservation goes on with its row as long as that stands for nothing; a
+	 * row that came to an end stays as it is.  What was ordered under an ICCID
+	 * is asked for under that again, so that no second profile is taken.
+	 */
+	state = text_column(row, c + 9);
+	if (request->kind->kind == RSP_RESERVE && (state == NULL || strcmp(state, "RESERVING") != 0))
+	{
+		element->has_profile = false;
+		element->has_iccid = !row->null[4] && !assigns_iccid(request->server);
+		if (element->has_iccid)
+			element->iccid = DatumGetIccid(row->value[4]);
+	}
 }
 
 /* Returns what went wrong; NULL: *id is the new operation. */
@@ -91,12 +158,12 @@ retry(EsimRow *row, const pg_uuid_t *asked, Oid caller, pg_uuid_t *id, bool *loc
 	request.callback_url = text_column(row, 16);
 	request.callback_method = text_column(row, 17);
 	request.options = DatumGetJsonbPCopy(row->value[18]);
-	request.options_json = esim_json_from_jsonb(request.options);
+	request.options_json = esim_json_from_jsonb("options", request.options);
 	if (!row->null[20])
 		request.sink_credential = DatumGetJsonbPCopy(row->value[20]);
 
 	element.ordinal = 1;
-	element.has_eid = !row->null[3];
+	element.has_eid = !row->null[3] && request.kind->eid >= 0;
 	if (element.has_eid)
 		element.eid = *DatumGetEidP(row->value[3]);
 	element.has_profile = request.kind->of_profile && !row->null[5];
@@ -106,6 +173,7 @@ retry(EsimRow *row, const pg_uuid_t *asked, Oid caller, pg_uuid_t *id, bool *loc
 		element.activation_code = PG_DETOAST_DATUM_COPY(row->value[12]);
 	if (!row->null[19])
 		element.confirmation_code = DatumGetTextPCopy(row->value[19]);
+	take_network_parameters(row, &request, &element);
 	element.has_retry_of = true;
 	element.retry_of = *DatumGetUUIDP(row->value[1]);
 

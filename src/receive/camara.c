@@ -60,9 +60,13 @@ find_by_correlation(Received *received, const char *text, pg_uuid_t *id)
 static int
 find_by_operation(Received *received, const char *operation, const char *eid, pg_uuid_t *id)
 {
+	/* of what has completed, the requests tell */
 	static EsimStatement on_euicc = {
-		"SELECT o.id, o.status = 'COMPLETED' FROM @esim_operation o"
-		" WHERE o.eid OPERATOR(@=) $3::@eid(unchecked) AND o.server = $1 AND o.rsp_operation_id = $2 ORDER BY 2, o.seq DESC LIMIT 1",
+		"SELECT o.id, o.status = 'COMPLETED' FROM (SELECT x.id, x.seq, x.server, x.status, x.rsp_operation_id FROM @esim_operation x"
+		"  WHERE x.eid OPERATOR(@=) $3::@eid(unchecked) ORDER BY x.seq DESC LIMIT 200) o"
+		" WHERE o.server = $1 AND (o.rsp_operation_id = $2"
+		"  OR EXISTS (SELECT FROM @esim_attempt a WHERE a.operation = o.id AND right(a.url, length($2) + 1) = '/' || $2))"
+		" ORDER BY 2, o.seq DESC LIMIT 1",
 		3, {"text", "text", "text"}
 	};
 	static EsimStatement anywhere = {
@@ -90,15 +94,15 @@ find_by_operation(Received *received, const char *operation, const char *eid, pg
 }
 
 /*
- * One whose answer was lost has no identifier of the server yet: what is
- * unresolved on that eUICC asks.
+ * One whose answer was lost, or is not here yet, has no identifier of the
+ * server: such ones of that eUICC ask.
  */
 static int
 hurry_unresolved(Received *received, const char *eid)
 {
 	static EsimStatement find = {
 		"SELECT q.operation FROM @esim_device d JOIN @esim_pending q ON q.lane = d.lane"
-		" WHERE d.eid OPERATOR(@=) $1::@eid(unchecked) AND q.server = $2 AND q.unresolved AND q.rsp_operation_id IS NULL",
+		" WHERE d.eid OPERATOR(@=) $1::@eid(unchecked) AND q.server = $2 AND (q.unresolved OR q.claimed) AND q.rsp_operation_id IS NULL",
 		2, {"text", "text"}
 	};
 	Datum		values[2];

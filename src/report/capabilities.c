@@ -13,6 +13,8 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "operation/operation.h"
+
 #define CAPABILITY_COLUMNS 5
 
 static void
@@ -43,16 +45,13 @@ put_server(ReturnSetInfo *result, const char *name)
 	EsimServer *server = esim_server_get(name, GetUserId(), false, &reason);
 	const RspDriver *driver = NULL;
 	const char *protocol = NULL;
-	RspDialect	dialect = RSP_DIALECT_R1_2;
 
 	if (server != NULL)
 	{
 		protocol = rsp_protocol_name(server->rsp.protocol);
-		dialect = server->rsp.dialect;
 		driver = rsp_driver(server->rsp.protocol);
 		if (driver == NULL)
 			reason = psprintf("this release has no driver for protocol %s", protocol);
-		esim_server_release(server);
 	}
 
 	for (int kind = 0; kind < RSP_KIND_COUNT; kind++)
@@ -61,12 +60,11 @@ put_server(ReturnSetInfo *result, const char *name)
 		bool		supported = false;
 
 		if (driver != NULL)
-		{
-			note = NULL;
-			supported = driver->supports(dialect, (RspKind) kind, &note);
-		}
+			supported = esim_server_can(server, (RspKind) kind, NULL, &note);
 		put(result, name, protocol, rsp_kind_name((RspKind) kind), supported, note);
 	}
+	if (server != NULL)
+		esim_server_release(server);
 }
 
 /*

@@ -144,7 +144,7 @@ enum
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
 	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
 	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
-	C_SIM_ID, C_SUBSCRIPTION_NOW, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT, C_OUTCOME
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_PROFILE_CODE, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT, C_OUTCOME
 };
 
 #define CLAIMED_COLUMNS \
@@ -159,6 +159,8 @@ enum
 	"  AND x.result IN ('FAILED', 'CANCELLED') LIMIT 1) END," \
 	" CASE WHEN o.fleet IS NOT NULL THEN (SELECT g.rsp_id FROM @esim_fleet g WHERE g.owner = o.owner AND g.server = o.server AND g.name = o.fleet) END," \
 	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text," \
+	" CASE WHEN o.kind = 'download' AND o.activation_code IS NULL THEN coalesce(f.activation_code::text," \
+	"  '1$' || f.smdp_address || '$' || coalesce(f.matching_id, '')) END," \
 	" p.system_identifier, p.timeline, p.database, p.intent"
 
 static const char *
@@ -278,10 +280,16 @@ make_task(HeapTuple tuple, TupleDesc desc)
 	op->kind = kind;
 	op->correlator = task_text(task, tuple, desc, C_CORRELATOR);
 	op->eid = task_text(task, tuple, desc, C_EID);
-	op->iccid = task_text(task, tuple, desc, C_ICCID);
+	/* a reservation or a download ahead may have told it, or another one than was asked for */
+	op->iccid = task_text(task, tuple, desc,
+						  kind == RSP_DOWNLOAD || kind == RSP_RESERVE ? C_ICCID : C_PROFILE_ICCID);
 	if (op->iccid == NULL)
-		op->iccid = task_text(task, tuple, desc, C_PROFILE_ICCID);
+		op->iccid = task_text(task, tuple, desc,
+							  kind == RSP_DOWNLOAD || kind == RSP_RESERVE ? C_PROFILE_ICCID : C_ICCID);
 	op->activation_code = task_text(task, tuple, desc, C_CODE);
+	/* queued behind the profile's reservation, which has told it meanwhile */
+	if (op->activation_code == NULL)
+		op->activation_code = task_text(task, tuple, desc, C_PROFILE_CODE);
 	op->confirmation_code = task_text(task, tuple, desc, C_CONFIRMATION);
 	op->activate_on_download = task_number(tuple, desc, C_ACTIVATE, BOOLOID);
 	op->rollback = task_number(tuple, desc, C_ROLLBACK, BOOLOID);
@@ -354,7 +362,8 @@ recheck(Task *task, bool dangling, bool retired, const char *dependency)
 		task_fail(task, "DEPENDENCY_FAILED", message);
 		return false;
 	}
-	if (retired)
+	/* a subscription can be stopped, and an order taken back, all the same */
+	if (retired && ((task->lane & 1) != 0 || op->kind == RSP_DOWNLOAD || op->kind == RSP_RESERVE))
 	{
 		task_fail(task, "IDENTIFIER_NOT_FOUND", "the device is retired");
 		return false;

@@ -9,12 +9,12 @@ use JSON::PP;
 use Time::HiRes qw(sleep time);
 
 use EsimSink;
-use PostgreSQL::Test::Utils;
+use PostgreSQL::Test::Utils ();
 
-# start(node, database, server, ...): one receiver for these servers, each at a URL of its own
+# start(node, database): one receiver; each server has a URL of its own there
 sub start
 {
-	my ($node, $database, @servers) = @_;
+	my ($node, $database) = @_;
 	my $sink = EsimSink::start(PostgreSQL::Test::Utils::tempdir_short() . '/front', 1);
 
 	return bless { node => $node, database => $database, sink => $sink, taken => 0, outcomes => [] }, __PACKAGE__;

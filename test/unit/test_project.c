@@ -287,6 +287,121 @@ test_lockout(void)
 	ok(!answer.only_enabled, "another port is enabled");
 }
 
+/* ------------------------------------------------------------------------
+ * Subscriptions
+ * ------------------------------------------------------------------------ */
+
+/*
+ * A letter per status in the order of ProjectSubscription: unknown, NEW, READY,
+ * ACTIVE, INACTIVE, SCHEDULED.  x: allowed, f: needs a fleet, w: wrong status,
+ * s: scheduled.
+ */
+static const struct
+{
+	ProjectSubscription wanted;
+	const char *cells;
+}			changes[] = {
+	{PROJECT_UNKNOWN, "xxxxxs"},
+	{PROJECT_NEW, "wwwwws"},
+	{PROJECT_READY, "ffxwws"},
+	{PROJECT_ACTIVE, "ffxxxs"},
+	{PROJECT_INACTIVE, "xwxxxs"},
+	{PROJECT_SCHEDULED, "wwwwws"},
+};
+
+static void
+test_changes(void)
+{
+	static const char letters[] = {
+		[PROJECT_ALLOWED] = 'x', [PROJECT_RESERVING] = 'r', [PROJECT_NOT_KNOWN] = 'k',
+		[PROJECT_IS_SCHEDULED] = 's', [PROJECT_NO_FLEET] = 'f', [PROJECT_WRONG_STATUS] = 'w'
+	};
+	char		name[120];
+
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+	{
+		for (int status = 0; status < PROJECT_SUBSCRIPTION_COUNT; status++)
+		{
+			ProjectChange change = {.wanted = changes[i].wanted};
+			ProjectSim	sim = {
+				.state = RSP_STATE_ENABLED, .known = true, .status = (ProjectSubscription) status
+			};
+			char		expected = changes[i].cells[status];
+
+			snprintf(name, sizeof(name), "subscription from %s to %s: %c",
+					 project_subscription_name(sim.status),
+					 project_subscription_name(change.wanted), expected);
+			ok(letters[project_change_allowed(&change, &sim)] == expected, name);
+			if (expected != 'f')
+				continue;
+			change.fleet = true;
+			ok(project_change_allowed(&change, &sim) == PROJECT_ALLOWED, "with a fleet it is allowed");
+			change.fleet = false;
+			sim.fleet = true;
+			ok(project_change_allowed(&change, &sim) == PROJECT_ALLOWED, "in a fleet it is allowed");
+			sim.known = false;
+			ok(project_change_allowed(&change, &sim) == PROJECT_NOT_KNOWN, "not while nothing is known of it");
+			sim.state = RSP_STATE_RESERVING;
+			ok(project_change_allowed(&change, &sim) == PROJECT_RESERVING, "not while the profile is RESERVING");
+		}
+	}
+}
+
+static ProjectRefusal
+change_sim(RspState state, bool known, ProjectSubscription status, bool fleet, int noperations,
+		   ProjectSubscription wanted, int *depends_on)
+{
+	ProjectSim	sim = {.state = state, .known = known, .status = status, .fleet = fleet};
+	ProjectChange change = {.wanted = wanted};
+
+	return project_sim(&sim, operations, noperations, &change, depends_on);
+}
+
+static void
+test_sims(void)
+{
+	ProjectSubscription status;
+	int			depends_on;
+
+	ok(project_subscription_from_name("SCHEDULED", &status) && status == PROJECT_SCHEDULED &&
+	   !project_subscription_from_name("", &status) && !project_subscription_from_name("active", &status),
+	   "names of statuses");
+
+	operation(0, RSP_RESERVE, A, true);
+	operation(1, RSP_ASSIGN_FLEET, A, false);
+	operations[1].fleet = true;
+	operation(2, RSP_SET_SUBSCRIPTION, A, false);
+	operations[2].wanted = PROJECT_ACTIVE;
+	ok(change_sim(RSP_STATE_RESERVING, false, PROJECT_UNKNOWN, false, 0, PROJECT_INACTIVE, &depends_on) ==
+	   PROJECT_RESERVING && depends_on == -1, "nothing reserves it");
+	ok(change_sim(RSP_STATE_RESERVING, false, PROJECT_UNKNOWN, false, 1, PROJECT_INACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 0, "it depends on the reservation");
+	ok(change_sim(RSP_STATE_RESERVING, true, PROJECT_UNKNOWN, false, 1, PROJECT_INACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 0, "also where the ICCID is known");
+	ok(change_sim(RSP_STATE_RESERVING, false, PROJECT_UNKNOWN, false, 1, PROJECT_ACTIVE, &depends_on) ==
+	   PROJECT_NO_FLEET && depends_on == -1, "a reservation assigns no fleet");
+	ok(change_sim(RSP_STATE_RESERVING, false, PROJECT_UNKNOWN, false, 2, PROJECT_ACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 1, "the assignment of a fleet does");
+	ok(change_sim(RSP_STATE_ENABLED, true, PROJECT_NEW, true, 0, PROJECT_READY, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == -1, "nothing ahead: no dependency");
+	ok(change_sim(RSP_STATE_ENABLED, true, PROJECT_NEW, true, 3, PROJECT_READY, &depends_on) ==
+	   PROJECT_WRONG_STATUS, "READY behind ACTIVE is refused");
+	ok(change_sim(RSP_STATE_ENABLED, true, PROJECT_NEW, true, 3, PROJECT_INACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 2, "INACTIVE depends on what leads away from NEW");
+	ok(change_sim(RSP_STATE_ENABLED, true, PROJECT_SCHEDULED, true, 3, PROJECT_INACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 2, "what an operation ahead has scheduled ends as that wants it");
+
+	operation(0, RSP_DOWNLOAD, A, false);
+	operations[0].by_device = true;
+	ok(change_sim(RSP_STATE_RELEASED, false, PROJECT_UNKNOWN, true, 1, PROJECT_ACTIVE, &depends_on) ==
+	   PROJECT_ALLOWED && depends_on == 0, "a download tells the ICCID, too");
+	profile(0, A, RSP_STATE_RELEASED, false, 0);
+	ask(RSP_ENABLE, A, 1, 1, false);
+	ok(is(true, RSP_STATE_INSTALLED, 0), "what the device fetches by itself is INSTALLED");
+	ask(RSP_DISABLE, A, 1, 1, false);
+	ok(is(true, RSP_STATE_INSTALLED, 0), "and may be enabled");
+}
+
 int
 main(void)
 {
@@ -294,6 +409,8 @@ main(void)
 	test_words();
 	test_fold();
 	test_lockout();
+	test_changes();
+	test_sims();
 	printf("1..%d\n", tests);
 	return failures ? 1 : 0;
 }
