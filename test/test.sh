@@ -173,7 +173,7 @@ pgtap() {
 		-c 'CREATE EXTENSION esim SCHEMA esim' -c 'ALTER DATABASE postgres SET search_path = esim, public' \
 		>"$log" 2>&1 || status=$?
 	if [ "$status" -eq 0 ]; then
-		bounded 120 env "PATH=$BINDIR:$PATH" pg_prove -v -h "$SCRATCH" -p "$PORT" -U postgres -d postgres \
+		bounded 300 env "PATH=$BINDIR:$PATH" pg_prove -v -h "$SCRATCH" -p "$PORT" -U postgres -d postgres \
 			"$SOURCE"/test/pgtap/*.sql >>"$log" 2>&1 || status=$?
 	fi
 	count_tap pgtap "$log" "$status"
@@ -194,11 +194,11 @@ tap() {
 		chown postgres: "$SCRATCH/tap"
 	fi
 	# shellcheck disable=SC2086
-	bounded "${TAP_LIMIT:-540}" env "PATH=$BINDIR:$PATH" "PERL5LIB=$PGXS_DIR/test/perl:$SOURCE/test/t" \
+	bounded "${TAP_LIMIT:-2400}" env "PATH=$BINDIR:$PATH" "PERL5LIB=$PGXS_DIR/test/perl:$SOURCE/test/t" \
 		"PG_REGRESS=$PGXS_DIR/test/regress/pg_regress" "TESTDIR=$SCRATCH/tap" \
 		"ESIM_RSPSIM=$SCRATCH/bin/rspsim" "PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-60}" \
 		${KEEP:+PG_TEST_NOCLEAN=1} \
-		bash -c 'cd "$1" && shift && exec prove -j1 --timer -v "$@"' prove "$SOURCE/test" $scripts >"$log" 2>&1 || status=$?
+		bash -c 'cd "$1" && shift && exec prove -j2 --timer -v "$@"' prove "$SOURCE/test" $scripts >"$log" 2>&1 || status=$?
 	count_tap tap "$log" "$status"
 	cp -R "$SCRATCH/tap/tmp_check/log" "$LOGS/tap" 2>/dev/null || true
 }

@@ -13,9 +13,6 @@
 #include "../../src/rsp/rsp.h"
 #include "../../src/rsp/json.h"
 
-/* rsp.c needs one driver to point at */
-const RspDriver rsp_camara = {.protocol = RSP_PROTOCOL_CAMARA, .name = "camara"};
-
 static int	tests = 0;
 static int	failures = 0;
 
