@@ -17,7 +17,7 @@ FIGURES=${FIGURES:-lookup enqueue execute backlog sink_isolation}
 DB=postgres
 
 note() {
-	printf '%s\n' "$*" >&2
+	printf '%5d s  %s\n' "$SECONDS" "$*" >&2
 }
 
 # scaled N: N times the scale
@@ -164,17 +164,20 @@ backlog() {
 	start backlog
 	note "backlog: $n queued against rounds of $few"
 	value "CALL bench_fleet($n)"
+	note "backlog: the fleet is there"
 	peer "$n"
 	value "CREATE SERVER main FOREIGN DATA WRAPPER esim_rsp OPTIONS (protocol 'camara',
 		url '$SIM_URL/bench/esim-profile-management/vwip', allow_http 'true')"
 	workers 1
 	worker_runs
 	small=$(value "CALL bench_rounds($few, $(scaled 40))")
+	note "backlog: $small operations/s in rounds of $few"
 	value "CALL bench_clear()"
 	workers 0
 	control POST /reset >/dev/null
 	control POST /populate "{\"count\": $n, \"profiles\": 1, \"state\": \"DISABLED\"}" >/dev/null
 	value "CALL bench_queue()"
+	note "backlog: $n are queued"
 	workers 1
 	worker_runs
 	large=$(value "CALL bench_rate($(scaled 100000))")

@@ -56,7 +56,9 @@ test_names(void)
 	   !rsp_kind_from_name(NULL, &kind) && !rsp_state_from_name("", &state) &&
 	   !rsp_protocol_from_name("es9", &protocol), "no names");
 	ok(rsp_driver(RSP_PROTOCOL_CAMARA) == &rsp_camara &&
-	   rsp_driver(RSP_PROTOCOL_EIM) == NULL, "drivers");
+	   rsp_driver(RSP_PROTOCOL_ES2PLUS) == &rsp_es2plus &&
+	   rsp_driver(RSP_PROTOCOL_EIM) == &rsp_eim &&
+	   rsp_driver(RSP_PROTOCOL_TWILIO) == &rsp_twilio, "drivers");
 }
 
 static void
