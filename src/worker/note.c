@@ -11,6 +11,18 @@
 
 #include "rsp/json.h"
 
+/* members of RspFacts, in the order of the text */
+static const struct
+{
+	size_t		offset;
+	size_t		size;
+}			facts[] = {
+#define FACT(member) {offsetof(RspFacts, member), sizeof(((RspFacts *) NULL)->member)}
+	FACT(rsp_id), FACT(rsp_state), FACT(smdp_address), FACT(matching_id), FACT(activation_code), FACT(sim_id),
+	FACT(subscription), FACT(fleet), FACT(imsi), FACT(msisdn), FACT(reserved_eid)
+#undef FACT
+};
+
 /* Returns malloc'ed text; NULL when memory is short. */
 char *
 deferred_to_json(Task *task)
@@ -18,8 +30,12 @@ deferred_to_json(Task *task)
 	RspAction  *a = &task->conversation.action;
 	RspConversation *c = &task->conversation;
 	json_t	   *reports = json_array();
+	json_t	   *learned = json_array();
 	json_t	   *object;
 	char	   *text;
+
+	for (int i = 0; i < lengthof(facts); i++)
+		json_array_append_new(learned, json_string((const char *) &c->facts + facts[i].offset));
 
 	for (int i = 0; i < c->nreports; i++)
 	{
@@ -28,12 +44,12 @@ deferred_to_json(Task *task)
 		json_array_append_new(reports, json_pack("[s,s,i,i,s]", r->eid, r->iccid, (int) r->state,
 												 r->is_fallback, r->msisdn));
 	}
-	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o}",
+	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o}",
 					   "type", (int) a->type, "phase", (int) a->phase, "delay", (json_int_t) a->delay_ms,
 					   "code", a->code, "message", a->message, "rsp_code", a->rsp_code,
 					   "rsp_message", a->rsp_message, "iccid", a->iccid,
 					   "state_set", (int) a->profile_state_set, "state", (int) a->state,
-					   "whole", (int) c->reports_whole, "reports", reports);
+					   "whole", (int) c->reports_whole, "reports", reports, "facts", learned);
 	if (object == NULL)
 		return NULL;
 	text = json_dumps(object, JSON_COMPACT);
@@ -76,6 +92,12 @@ deferred_from_json(Task *task, const char *text)
 	a->profile_state_set = json_is_true(json_object_get(object, "state_set"));
 	a->state = (RspState) json_integer_value(json_object_get(object, "state"));
 	c->reports_whole = json_is_true(json_object_get(object, "whole"));
+	for (int i = 0; i < lengthof(facts); i++)
+	{
+		const char *fact = json_string_value(json_array_get(json_object_get(object, "facts"), i));
+
+		rsp_set((char *) &c->facts + facts[i].offset, facts[i].size, fact);
+	}
 	reports = json_object_get(object, "reports");
 	for (size_t i = 0; i < json_array_size(reports); i++)
 	{
