@@ -42,6 +42,7 @@ typedef struct Known
 {
 	Oid			database;
 	TimestampTz next_try;
+	TimestampTz seen;			/* running, last */
 	int			backoff_ms;
 } Known;
 
@@ -180,12 +181,15 @@ esim_launcher_main(Datum arg)
 				continue;
 			if (esim_workers_alive(database) > 0)
 			{
+				entry->seen = now;
 				/* it has run for a while: trust it again */
 				if (entry->next_try != 0 && now > entry->next_try)
 					entry->backoff_ms = 0;
 				continue;
 			}
-			if (now < entry->next_try)
+			/* who ends it may be about to drop the database */
+			if (now < entry->next_try ||
+				(entry->seen != 0 && !TimestampDifferenceExceeds(entry->seen, now, 2 * LAUNCHER_NAP_MS)))
 				continue;
 			entry->backoff_ms = entry->backoff_ms == 0 ? LAUNCHER_NAP_MS :
 				Min(entry->backoff_ms * 2, BACKOFF_MAX_MS);
