@@ -165,6 +165,7 @@ simulator_start() {
 	local out=$SCRATCH/rspsim.out
 	local tries
 
+	: >"$out"
 	(cd "$SCRATCH" && exec "${AS_SERVER[@]}" "$SCRATCH/bin/rspsim" --quiet "$@") >"$out" 2>"$SCRATCH/rspsim.err" &
 	SIM_PID=$!
 	for ((tries = 0; tries < 100; tries++)); do

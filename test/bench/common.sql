@@ -36,9 +36,17 @@ $$;
 -- Waits until the queue is empty.  Each look is a transaction of its own: an
 -- old snapshot would keep the queue's dead rows.
 CREATE PROCEDURE bench_drain(nap double precision) LANGUAGE plpgsql AS $$
+DECLARE
+	begun timestamptz := clock_timestamp();
+	rest text;
 BEGIN
 	LOOP
 		EXIT WHEN NOT EXISTS (SELECT FROM esim_pending);
+		IF clock_timestamp() - begun > interval '5 min' THEN
+			SELECT string_agg(n || ' ' || phase || coalesce(' (' || phase_reason || ')', ''), ', ') INTO rest
+			FROM (SELECT phase, phase_reason, count(*) AS n FROM esim_operation WHERE status = 'ACCEPTED' GROUP BY 1, 2) o;
+			RAISE EXCEPTION 'the queue is not empty after 5 minutes: %', rest;
+		END IF;
 		COMMIT;
 		PERFORM pg_sleep(nap);
 		COMMIT;
@@ -95,7 +103,7 @@ DECLARE
 	begun timestamptz;
 	looked timestamptz;
 BEGIN
-	LOOP
+	FOR tries IN 1 .. 600 LOOP
 		PERFORM pg_sleep(0.5);
 		COMMIT;
 		looked := clock_timestamp();
@@ -109,5 +117,6 @@ BEGIN
 			RETURN;
 		END IF;
 	END LOOP;
+	RAISE EXCEPTION 'only % operations completed in 5 minutes', now_done;
 END
 $$;
