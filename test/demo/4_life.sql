@@ -31,5 +31,5 @@ SELECT esim_qr(esim_activation_code(profile => :'profile'));
 \pset tuples_only off
 
 -- What happened to the device, in order.
-SELECT to_char(at, 'HH24:MI:SS.MS') AS at, what, kind, left(detail, 60) AS detail
+SELECT to_char(at, 'HH24:MI:SS.MS') AS at, what, kind, regexp_replace(detail, 'http://[^/]*|/[0-9a-f-]{36}', '', 'g') AS detail
 FROM esim_timeline('89049032007408882600000477019344');
