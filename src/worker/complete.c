@@ -498,9 +498,14 @@ complete_defer(Task *task)
 	Datum		values[3];
 	char	   *text = deferred_to_json(task);
 
+	/* the row stays claimed then, and the RSP is asked */
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->shard);
-	values[2] = CStringGetTextDatum(text ? text : "{}");
+	values[2] = CStringGetTextDatum(text);
 	free(text);
 	esim_execute(&insert, values, NULL, 0);
 }

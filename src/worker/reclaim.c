@@ -134,7 +134,8 @@ reclaim_epoch(int shard)
 /*
  * Claimed rows in a shard that we have just got: nobody else can be at
  * them, so their worker is dead.  An attempt without an outcome is an intent
- * whose answer nobody has.
+ * whose answer nobody has.  Where the answer has been recorded, it is applied
+ * by claim_deferred(), and nothing is lost.
  */
 static void
 reclaim_claimed(int shard)
@@ -151,6 +152,7 @@ reclaim_claimed(int shard)
 		" FROM @esim_pending q CROSS JOIN LATERAL (SELECT coalesce(bool_or(x.outcome IS NULL), false) AS open, coalesce(max(x.number), 0) AS number,"
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
 		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"
+		" AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
 		" RETURNING p.operation, q.intent",
 		2, {"int2", "timestamptz"}
 	};

@@ -36,7 +36,7 @@ submit_cleanups(dlist_head *tasks)
 		RspConversation *c = &task->conversation;
 		HttpRequest *request;
 
-		if (c->cleanup_path == NULL || task->server == NULL || worker_shutdown ||
+		if (c->cleanup_path == NULL || task->server == NULL || task->server->rsp.endpoint == NULL || worker_shutdown ||
 			(c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL))
 			continue;
 		request = http_request_create(task->server->rsp.endpoint, c->cleanup_method, c->cleanup_path,
