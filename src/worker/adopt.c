@@ -139,8 +139,9 @@ adopt_fleet(Task *task, RspReport *report)
 
 /* a profile of the server's stock, known by its identifier there or its ICCID */
 static void
-adopt_stock(Task *task, RspReport *report)
+adopt_stock(Task *task, void *arg, const char *broken)
 {
+	RspReport  *report = arg;
 	static EsimStatement update = {
 		"UPDATE @esim_profile p SET rsp_id = $2, rsp_state = coalesce($3, p.rsp_state),"
 		" state = CASE WHEN $4 IS NULL OR ($4 IN ('DOWNLOADED', 'INSTALLED', 'RELEASED', 'RESERVED', 'RESERVING') AND p.state IN ('DISABLED', 'ENABLED')) THEN p.state"
@@ -148,21 +149,22 @@ adopt_stock(Task *task, RspReport *report)
 		" iccid = coalesce(p.iccid, $5::@iccid(unchecked)), reserved_eid = coalesce($6::@eid(unchecked), p.reserved_eid),"
 		" eid = CASE WHEN $4 IN ('DOWNLOADED', 'INSTALLED') THEN coalesce(p.eid, $6::@eid(unchecked)) ELSE p.eid END,"
 		" sim_id = coalesce($7, p.sim_id), smdp_address = coalesce($8, p.smdp_address), matching_id = coalesce($9, p.matching_id),"
-		" server = coalesce(p.server, $10), state_at = now(), state_source = 'refresh'"
+		" server = coalesce(p.server, $10), state_at = now(), state_source = 'refresh', drift = p.drift OR $11"
 		" WHERE p.id = (SELECT q.id FROM @esim_profile q WHERE q.owner = $1 AND (q.rsp_id = $2 OR q.iccid OPERATOR(@=) $5::@iccid(unchecked) AND q.rsp_id IS NULL)"
-		"  ORDER BY q.rsp_id = $2 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED') LIMIT 1)",
-		10, {"oid", "text", "text", "text", "text", "text", "text", "text", "text", "text"}
+		"  ORDER BY q.rsp_id = $2 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED') LIMIT 1)"
+		" RETURNING p.id",
+		11, {"oid", "text", "text", "text", "text", "text", "text", "text", "text", "text", "bool"}
 	};
 	static EsimStatement insert = {
 		"INSERT INTO @esim_profile (id, rsp_id, rsp_state, state, iccid, reserved_eid, eid, sim_id, smdp_address, matching_id, server, owner, owner_name,"
-		"  redownload, state_source)"
+		"  redownload, state_source, drift)"
 		" SELECT $1, $2, $3, coalesce($4, 'RESERVING')::@esim_profile_state, $5::@iccid(unchecked), $6::@eid(unchecked),"
 		"  CASE WHEN $4 IN ('DOWNLOADED', 'INSTALLED') THEN $6::@eid(unchecked) END, $7, $8, $9, $10, o.owner, o.owner_name,"
-		"  $12, 'refresh' FROM @esim_operation o WHERE o.id = $11",
-		12, {"uuid", "text", "text", "text", "text", "text", "text", "text", "text", "text", "uuid", "text"}
+		"  $12, 'refresh', $13 FROM @esim_operation o WHERE o.id = $11",
+		13, {"uuid", "text", "text", "text", "text", "text", "text", "text", "text", "text", "uuid", "text", "bool"}
 	};
-	Datum		values[12];
-	char		nulls[12] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Datum		values[13];
+	char		nulls[13] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	pg_uuid_t	id;
 
 	values[0] = ObjectIdGetDatum(task->owner);
@@ -175,14 +177,25 @@ adopt_stock(Task *task, RspReport *report)
 	text_argument(&values[7], &nulls[7], report->smdp_address);
 	text_argument(&values[8], &nulls[8], report->matching_id);
 	text_argument(&values[9], &nulls[9], task->server->rsp.name);
+	values[10] = BoolGetDatum(broken != NULL);
 	esim_execute(&update, values, nulls, 0);
 	if (SPI_processed > 0)
-		return;
-	esim_uuid7(id.data);
-	values[0] = UUIDPGetDatum(&id);
-	values[10] = UUIDPGetDatum(&task->id);
-	text_argument(&values[11], &nulls[11], task->server->redownload ? task->server->redownload : "");
-	esim_execute(&insert, values, nulls, 0);
+	{
+		bool		isnull;
+
+		memcpy(&id, DatumGetUUIDP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)), UUID_LEN);
+	}
+	else
+	{
+		esim_uuid7(id.data);
+		values[0] = UUIDPGetDatum(&id);
+		values[10] = UUIDPGetDatum(&task->id);
+		text_argument(&values[11], &nulls[11], task->server->redownload ? task->server->redownload : "");
+		values[12] = BoolGetDatum(broken != NULL);
+		esim_execute(&insert, values, nulls, 0);
+	}
+	if (broken)
+		drift_note_broken(NULL, &id, broken, report->iccid, RSP_STATE_NONE, report->state);
 }
 
 void
@@ -193,7 +206,7 @@ adopt_report(Task *task, RspReport *report)
 	switch (report->what)
 	{
 		case RSP_REPORT_PROFILE:
-			adopt_stock(task, report);
+			drift_apply(task, adopt_stock, report);
 			break;
 		case RSP_REPORT_SUBSCRIPTION:
 			adopt_subscription(task, report);

@@ -65,7 +65,7 @@ effect_of(const Task *task, RspState *state, int *fallback)
 
 /* Profiles as the ends of these tasks have made them, and the events of that. */
 void
-complete_effects(dlist_head *tasks, TimestampTz now)
+complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 {
 	/* demote first, promote second: one ENABLED per (eUICC, port), always */
 	static EsimStatement demote = {
@@ -90,9 +90,9 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
 		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
 		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
-		" state_at = $6, state_source = 'operation'"
+		" state_at = $6, state_source = 'operation', drift = p.drift OR $7"
 		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
-		6, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz"}
+		7, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz", "bool"}
 	};
 	static EsimStatement events = {
 		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
@@ -150,6 +150,10 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		column_add_text(&c[2], task->op.eid);
 		column_add_text(&c[3], action->iccid);
 		column_add(&c[4], Int16GetDatum(fallback));
+		if (broken)
+			drift_note_broken(task->op.eid, &task->profile, broken,
+							  action->iccid[0] ? action->iccid : task->op.iccid ? task->op.iccid : "",
+							  task->op.state, state);
 
 		if ((state != RSP_STATE_NONE && state != task->op.state) || fallback == 1)
 		{
@@ -207,6 +211,7 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		for (int i = 0; i < 5; i++)
 			values[i] = column_array(&c[i], change_types[i]);
 		values[5] = TimestampTzGetDatum(now);
+		values[6] = BoolGetDatum(broken != NULL);
 		esim_execute(&change, values, NULL, 0);
 	}
 	if (e[0].count > 0)

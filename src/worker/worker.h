@@ -180,6 +180,7 @@ typedef struct Task
 	bool		cancelled;		/* outcome CANCELLED rather than FAILED */
 	bool		refresh_after;	/* ends without knowing: list the eUICC */
 	bool		deferred;		/* its outcome is in esim_deferred */
+	bool		careful;		/* its outcome breaks a rule, see drift.c */
 	int			requests;		/* in this turn */
 } Task;
 
@@ -268,7 +269,7 @@ extern bool claim_anything_left(void);
 
 /* attempt.c, effect.c, complete.c; all within a transaction with SPI connected */
 extern void complete_attempts(dlist_head *tasks);
-extern void complete_effects(dlist_head *tasks, TimestampTz now);
+extern void complete_effects(dlist_head *tasks, TimestampTz now, const char *broken);
 extern void complete_intents(void); /* rows of esim_attempt for the requests
 									 * that act, and the driver's notes */
 extern void complete_outcomes(dlist_head *tasks);
@@ -280,6 +281,19 @@ extern void complete_mark_handling(Task *task, bool handling);
 extern void report_apply(Task *task);
 extern void adopt_report(Task *task, RspReport *report);
 extern void adopt_facts(Task *task);
+
+/* drift.c; broken: the rule that what the RSP said breaks, NULL: none */
+#define DRIFT_TWO_ROWS		"one ICCID at two profiles"
+#define DRIFT_TWO_ENABLED	"two profiles enabled"
+#define DRIFT_TWO_FALLBACK	"two fallback profiles"
+typedef void (*DriftStep) (Task *task, void *arg, const char *broken);
+extern void drift_apply(Task *task, DriftStep step, void *arg);
+extern bool drift_explains(const ErrorData *error);
+extern void drift_note(const char *eid, const pg_uuid_t *profile, const char *what,
+					   const char *ours, const char *reported);
+extern void drift_note_broken(const char *eid, const pg_uuid_t *profile, const char *broken, const char *iccid,
+							  RspState ours, RspState reported);
+extern void drift_resolve(const pg_uuid_t *profile);
 
 /* shard.c */
 extern bool shard_lock(int shard);	/* false: another worker holds it */

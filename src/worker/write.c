@@ -58,7 +58,7 @@ write_one(Task *task)
 	dlist_delete(&task->node);
 	dlist_push_tail(&one, &task->node);
 
-	for (volatile int attempt = 0; attempt < 2; attempt++)
+	for (volatile int attempt = 0; attempt < 3; attempt++)
 	{
 		error = NULL;
 		PG_TRY();
@@ -74,6 +74,11 @@ write_one(Task *task)
 		PG_END_TRY();
 		if (error == NULL || worker_is_lock_error(error))
 			break;
+		if (!task->careful && drift_explains(error))
+		{
+			task->careful = true;
+			continue;
+		}
 
 		/*
 		 * What the RSP did cannot be brought into our rows.  The operation

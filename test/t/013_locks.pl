@@ -79,7 +79,7 @@ is(value($node, $db, "SELECT count(*) FROM esim_attempt WHERE operation = '$id' 
 
 # ---- a page of an account ----
 
-$simulator->post('/supersim/account', { server => 'net', profiles => 40, fleets => ['north'], sims => [ { iccid => iccid(77), status => 'active', fleet => 'north' } ] });
+$simulator->post('/supersim/account', { server => 'net', profiles => 40, fleets => ['north'], sims => [ map { { iccid => iccid($_), status => 'active', fleet => 'north' } } 75 .. 79 ] });
 my $sync;
 locked("INSERT INTO esim_profile (iccid, state) VALUES ('@{[iccid(77)]}', 'RELEASED')", sub
 {
@@ -89,6 +89,7 @@ locked("INSERT INTO esim_profile (iccid, state) VALUES ('@{[iccid(77)]}', 'RELEA
 ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$sync'", 'SUCCESS'), 'sync: completes');
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id ~ '^HP')), 42, 'sync: every profile of the account, once');
 is(value($node, $db, "SELECT subscription_status, fleet, sim_id ~ '^HS', count(*) OVER () FROM esim_profile WHERE iccid = '@{[iccid(77)]}'"), 'ACTIVE|north|t|1', 'sync: the subscription is in the row that was inserted');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id IS NULL AND subscription_status = 'ACTIVE' AND fleet = 'north')), '5', 'sync: the others of its page are there');
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE state NOT IN ('RESERVING', 'RELEASED', 'INSTALLED'))), '0', 'sync: stock is no profile on an eUICC');
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id ~ '^HP' AND redownload IS DISTINCT FROM 'NEVER')), '0', 'sync: a Super SIM profile downloads once');
 is(value($node, $db, q(SELECT count(*) FROM esim_drift)), '0', 'sync: nothing contradicts');

@@ -1,0 +1,80 @@
+# test/t/014_drift.pl
+# What the RSP says is kept where it breaks a rule of ours: the row as reported, a row in
+# esim_drift, and no operation that cannot end.
+use strict;
+use warnings;
+
+use JSON::PP;
+use Test::More;
+use EsimTest;
+
+my $db = 'postgres';
+my $simulator = start_simulator();
+my $node = new_node('drift', preload => 1, settings => ['esim.poll_interval = 500ms']);
+my ($eid, $iccid) = (eid(1), iccid(1));
+
+create_database($node, $db);
+create_server($node, $db, $simulator, 'main', smdp_address => 'smdp.example.com');
+$node->safe_psql($db, "INSERT INTO esim_device (eid) VALUES ('$eid'), ('@{[eid(2)]}')");
+
+my $drift = q(SELECT string_agg(what, ', ' ORDER BY id) FROM esim_drift WHERE resolved_at IS NULL);
+
+# ---- the provider assigns an ICCID that another row has ----
+
+$node->safe_psql($db, "INSERT INTO esim_profile (iccid) VALUES ('$iccid')");
+$simulator->post('/stock', { eid => $eid, iccid => $iccid });
+my $id = value($node, $db, "SELECT esim_download('$eid')");
+ok(wait_until($node, $db, "SELECT result, error_code, error_message, iccid FROM esim_operation WHERE id = '$id'", "SUCCESS|||$iccid"), 'the download succeeds, as the provider says');
+is(value($node, $db, "SELECT p.state, p.iccid, p.eid, p.drift FROM esim_profile p JOIN esim_operation o ON o.profile = p.id WHERE o.id = '$id'"),
+	"DISABLED|$iccid|$eid|t", 'the row is as reported, out of the reach of the rule');
+is(value($node, $db, $drift), 'one ICCID at two profiles', 'the contradiction is there to look at');
+like(value($node, $db, 'SELECT reported FROM esim_drift'), qr/^\.\.\.\d{4}$/, 'and tells no more of the ICCID than its end');
+is(value($node, $db, 'SELECT open_drift FROM esim_health()'), '1', 'esim_health() counts it');
+
+# the eUICC is listed: the row on it is meant, and nothing piles up
+foreach my $time (1, 2)
+{
+	$id = value($node, $db, "SELECT esim_refresh('$eid')");
+	ok(wait_until($node, $db, "SELECT result, error_message FROM esim_operation WHERE id = '$id'", 'SUCCESS|'), "refresh $time");
+	is(value($node, $db, $drift), 'one ICCID at two profiles', "refresh $time: the same contradiction, once");
+}
+is(value($node, $db, "SELECT string_agg(state::text || coalesce(' ' || eid::text, ''), ', ' ORDER BY created_at) FROM esim_profile WHERE iccid = '$iccid'"),
+	"RELEASED, DISABLED $eid", 'the other row is untouched');
+
+# the other row goes: the next list lifts the mark
+$node->safe_psql($db, "DELETE FROM esim_profile WHERE iccid = '$iccid' AND state = 'RELEASED'");
+$id = value($node, $db, "SELECT esim_refresh('$eid')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'refresh without the other row');
+is(value($node, $db, $drift), '', 'nothing contradicts any more');
+is(value($node, $db, "SELECT drift, live FROM esim_profile WHERE iccid = '$iccid'"), 'f|t', 'the rule covers the row again');
+is(value($node, $db, 'SELECT count(*) FROM esim_drift WHERE resolved_at IS NOT NULL'), '1', 'the history stays');
+
+# ---- an account whose stock has the ICCID of two rows ----
+
+$simulator->config('net', supersim => { reserve_ms => 1 }, auth => { username => 'AC1', password => 'token' });
+create_server($node, $db, $simulator, 'net', protocol => 'twilio', url => "$simulator->{url}/net/supersim/v1", auth_method => 'basic');
+$node->safe_psql($db, q(CREATE USER MAPPING FOR PUBLIC SERVER net OPTIONS (username 'AC1', password 'token')));
+$simulator->post('/supersim/account', { server => 'net', profiles => 20 });
+my $sync = "SELECT esim_sync('net')";
+$id = value($node, $db, $sync);
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'an account is adopted');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id ~ '^HP' AND iccid IS NOT NULL)), '20', 'all of it');
+# one row has lost its ICCID, which stands in a row of the inventory
+$node->safe_psql($db, q(
+	WITH t AS (SELECT id, iccid FROM esim_profile WHERE rsp_id ~ '^HP' ORDER BY rsp_id LIMIT 1),
+	u AS (UPDATE esim_profile p SET iccid = NULL FROM t WHERE p.id = t.id RETURNING t.iccid)
+	SELECT count(*) FROM u));
+my ($lost) = split /\n/, value($node, $db, q(SELECT rsp_id FROM esim_profile WHERE rsp_id ~ '^HP' AND iccid IS NULL));
+my ($report) = grep { $_->{sid} eq $lost } @{ $simulator->{http}->get("$simulator->{url}/net/supersim/v1/ESimProfiles?PageSize=100",
+	{ headers => { authorization => 'Basic QUMxOnRva2Vu' } })->{content} =~ /(\{.*\})/s ? JSON::PP::decode_json($1)->{esim_profiles} : [] };
+$node->safe_psql($db, "UPDATE esim_profile SET rsp_state = 'new' WHERE rsp_id ~ '^HP'; INSERT INTO esim_profile (iccid) VALUES ('$report->{iccid}')");
+$id = value($node, $db, $sync);
+ok(wait_until($node, $db, "SELECT result, error_message FROM esim_operation WHERE id = '$id'", 'SUCCESS|'), 'the account is read again');
+is(value($node, $db, "SELECT iccid, drift FROM esim_profile WHERE rsp_id = '$lost'"), "$report->{iccid}|t", 'the one that breaks the rule is as reported, with its mark');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id ~ '^HP' AND rsp_state = 'new')), '0', 'the others of its page are as reported, too');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE drift)), '1', 'and have no mark');
+is(value($node, $db, $drift), 'one ICCID at two profiles', 'the contradiction is there to look at');
+
+ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
+$node->stop;
+done_testing();
