@@ -210,6 +210,7 @@ typedef struct Worker
 	int			shard_tasks[ESIM_SHARDS];
 	bool		held[ESIM_SHARDS];
 	bool		draining[ESIM_SHARDS];	/* no claims any more */
+	bool		orphaned[ESIM_SHARDS];	/* an outcome could not be written at all */
 	List	   *unpromoted;		/* lanes whose next row was locked (int64 *) */
 	bool		paused;			/* the whole database */
 	bool		foreign_rows;	/* of another epoch were met */
@@ -234,7 +235,7 @@ extern void worker_drop_all(dlist_head *list);
 extern void worker_begin(void);
 extern void worker_commit(void);
 extern ErrorData *worker_abort(const char *what);
-extern bool worker_is_lock_error(const ErrorData *error);
+extern bool worker_is_passing(const ErrorData *error);	/* the same may succeed later */
 
 /* write.c: outcomes and intents, in transactions of its own */
 extern void worker_write(void);
@@ -301,7 +302,7 @@ extern void shard_unlock(int shard);
 extern int	shard_wanted(void); /* how many this worker should hold */
 
 /* reclaim.c; within a transaction with SPI connected */
-extern void reclaim_shard(int shard);
+extern void reclaim_shard(int shard, bool crashed);	/* by a worker that has crashed, perhaps */
 extern void reclaim_epoch(int shard);
 extern bool reclaim_paused(void);	/* is the whole database paused? */
 

@@ -72,7 +72,7 @@ write_one(Task *task)
 			error = worker_abort("writing an outcome");
 		}
 		PG_END_TRY();
-		if (error == NULL || worker_is_lock_error(error))
+		if (error == NULL || worker_is_passing(error))
 			break;
 		if (!task->careful && drift_explains(error))
 		{
@@ -104,8 +104,9 @@ write_one(Task *task)
 		}
 		PG_CATCH();
 		{
-			/* stays claimed in the table; taken up when the shard is taken again */
+			/* stays claimed in the table, until the share is taken up anew */
 			(void) worker_abort("recording an outcome");
+			esim_worker->orphaned[task->shard] = true;
 		}
 		PG_END_TRY();
 	}

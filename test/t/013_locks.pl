@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use Test::More;
+use Time::HiRes;
 use EsimTest;
 
 my $db = 'postgres';
@@ -93,6 +94,40 @@ is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id IS NULL AN
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE state NOT IN ('RESERVING', 'RELEASED', 'INSTALLED'))), '0', 'sync: stock is no profile on an eUICC');
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE rsp_id ~ '^HP' AND redownload IS DISTINCT FROM 'NEVER')), '0', 'sync: a Super SIM profile downloads once');
 is(value($node, $db, q(SELECT count(*) FROM esim_drift)), '0', 'sync: nothing contradicts');
+
+# ---- the outcome cannot be written, nor put off ----
+
+my $iccid = iccid(500);
+$simulator->post('/euicc', { eid => $other, profiles => [ { iccid => $iccid, state => 'DISABLED' } ] });
+$node->safe_psql($db, qq(
+	INSERT INTO esim_profile (iccid, eid, state) VALUES ('$iccid', '$other', 'DISABLED');
+	CREATE TABLE public.disk (is_full boolean);
+	INSERT INTO public.disk VALUES (true);
+	CREATE FUNCTION public.write_anything() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \$\$
+	BEGIN
+		IF (SELECT is_full FROM public.disk) THEN
+			RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+		END IF;
+		RETURN NEW;
+	END\$\$;
+	CREATE TRIGGER disk BEFORE UPDATE ON esim_operation FOR EACH ROW EXECUTE FUNCTION public.write_anything();
+	CREATE TRIGGER disk BEFORE INSERT ON esim_deferred FOR EACH ROW EXECUTE FUNCTION public.write_anything();
+));
+$id = value($node, $db, "SELECT esim_enable('$iccid')");
+my $found = 0;
+for (my $tries = 0; $tries < 600 && !$found; $tries++)
+{
+	$found = $simulator->effects($other)->[0];
+	Time::HiRes::sleep(0.05) if !$found;
+}
+is($found, "enabled $iccid", 'full disk: the RSP has done it');
+ok($node->wait_for_log(qr/recording an outcome: could not extend file/), 'and it could not be recorded');
+is(value($node, $db, "SELECT status FROM esim_operation WHERE id = '$id'"), 'ACCEPTED', 'the operation goes on');
+$node->safe_psql($db, 'UPDATE public.disk SET is_full = false');
+ok(wait_until($node, $db, "SELECT result, error_code FROM esim_operation WHERE id = '$id'", 'SUCCESS|'), 'when there is room again it is found out what became of it');
+is(value($node, $db, "SELECT state FROM esim_profile WHERE iccid = '$iccid'"), 'ENABLED', 'the profile');
+is(join(', ', @{ $simulator->effects($other) }), "enabled $iccid", 'nothing was done twice');
+is(value($node, $db, q(SELECT count(*) FROM esim_pending WHERE claimed)), '0', 'nothing is left behind');
 
 ledger_is_exact($simulator, 'ledger');
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
