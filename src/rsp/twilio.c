@@ -1435,6 +1435,7 @@ typedef struct Sim
 	char		iccid[21];
 	char		fleet_sid[SID_LENGTH + 1];
 	const char *subscription;	/* esim's word */
+	int64_t		created_ms;		/* -1: not said */
 } Sim;
 
 /* Reads supersim.v1.sim. */
@@ -1467,6 +1468,7 @@ read_sim(const json_t *object, Sim *sim, const char **why)
 		*why = "the answer has no known status";
 		return false;
 	}
+	sim->created_ms = date_ms(rsp_json_string(object, "date_created", 40));
 	return true;
 }
 
@@ -2028,7 +2030,11 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		if (eid != NULL && p.eid[0] == '\0')
 			dropped++;			/* listed by EID, but it does not say which */
-		else if (eid != NULL ? strcmp(p.eid, eid) != 0 : false)
+		else if (eid != NULL && strcmp(p.eid, eid) != 0)
+			continue;
+		/* one that is bound to an eUICC before it is fetched was asked for so */
+		else if (eid == NULL && p.eid[0] != '\0' &&
+				 (p.state == RSP_STATE_RESERVING || p.state == RSP_STATE_RELEASED))
 			continue;
 		else if ((created < 0 || created >= since) &&
 				 (old == NULL || strcmp(old, p.sid) != 0) && !array_has(candidates, p.sid))
@@ -3266,7 +3272,7 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 /* ----- refresh and sync ----- */
 
 static void
-report_profile(RspConversation *c, const Profile *p)
+report_profile(RspConversation *c, const Profile *p, const HttpAnswer *answer)
 {
 	RspReport  *report = rsp_report_add(c, RSP_REPORT_PROFILE);
 
@@ -3280,10 +3286,11 @@ report_profile(RspConversation *c, const Profile *p)
 	rsp_set(report->sim_id, sizeof(report->sim_id), p->sim_sid);
 	rsp_set(report->smdp_address, sizeof(report->smdp_address), p->smdp_address);
 	rsp_set(report->matching_id, sizeof(report->matching_id), p->matching_id);
+	report->created_ms = p->created_ms < 0 ? 0 : p->created_ms - answer->date_skew_ms;
 }
 
 static void
-report_sim(RspConversation *c, const Sim *sim)
+report_sim(RspConversation *c, const Sim *sim, const HttpAnswer *answer)
 {
 	RspReport  *report = rsp_report_add(c, RSP_REPORT_SUBSCRIPTION);
 
@@ -3294,6 +3301,7 @@ report_sim(RspConversation *c, const Sim *sim)
 	rsp_set(report->sim_id, sizeof(report->sim_id), sim->sid);
 	rsp_set(report->subscription, sizeof(report->subscription), sim->subscription);
 	rsp_set(report->fleet_id, sizeof(report->fleet_id), sim->fleet_sid);
+	report->created_ms = sim->created_ms < 0 ? 0 : sim->created_ms - answer->date_skew_ms;
 }
 
 static void
@@ -3362,7 +3370,7 @@ refresh_answered(RspConversation *c, const HttpAnswer *answer)
 		if (!read_profile(json_array_get(array, i), &p, &why) || strcmp(p.eid, op->eid) != 0)
 			dropped++;
 		else
-			report_profile(c, &p);
+			report_profile(c, &p, answer);
 	}
 	note_listed(c, json_array_size(array), dropped);
 	json_decref(value);
@@ -3499,12 +3507,12 @@ sync_answered(RspConversation *c, const HttpAnswer *answer)
 		else if (list == 1)
 		{
 			if (read_profile(entry, &p, &why))
-				report_profile(c, &p);
+				report_profile(c, &p, answer);
 			else
 				dropped++;
 		}
 		else if (read_sim(entry, &sim, &why))
-			report_sim(c, &sim);
+			report_sim(c, &sim, answer);
 		else
 			dropped++;
 	}

@@ -638,7 +638,7 @@ claim_deferred(void)
 		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation) FOR NO KEY UPDATE OF p SKIP LOCKED)"
 		" UPDATE @esim_pending p SET claimed = true, handling = false FROM l, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
-		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", l.outcome",
+		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", l.outcome, p.server",
 		2, {"int2[]", "int8"}
 	};
 	static EsimStatement left_over = {
@@ -659,7 +659,12 @@ claim_deferred(void)
 	{
 		Task	   *task = make_task(table->vals[r], table->tupdesc);
 		const char *outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
+		char	   *reason;
 
+		/* what was learned is about this server */
+		task->server_slot = -1;
+		task->server = esim_server_get(task_text(task, table->vals[r], table->tupdesc, C_OUTCOME + 1),
+									   task->owner, true, &reason);
 		task->deferred = true;
 		if (!deferred_from_json(task, outcome))
 			rsp_wait(&task->conversation, RSP_PHASE_RETRYING, 1000, "UNAVAILABLE",

@@ -63,6 +63,35 @@ effect_of(const Task *task, RspState *state, int *fallback)
 	}
 }
 
+/* The RSP has given a profile the ICCID of another one: rows that "change" returns. */
+static void
+tell_doubles(dlist_head *tasks)
+{
+	SPITupleTable *table = SPI_tuptable;
+	uint64		n = SPI_processed;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		pg_uuid_t  *id = DatumGetUUIDP(SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull));
+		dlist_iter	iter;
+
+		if (!DatumGetBool(SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull)))
+			continue;
+		dlist_foreach(iter, tasks)
+		{
+			Task	   *task = dlist_container(Task, node, iter.cur);
+
+			if (task->has_profile && memcmp(&task->profile, id, UUID_LEN) == 0)
+			{
+				report_drift(task->op.eid, id, "ICCID of another profile", NULL,
+							 esim_mask(task->conversation.action.iccid));
+				break;
+			}
+		}
+	}
+}
+
 /* Profiles as the ends of these tasks have made them, and the events of that. */
 void
 complete_effects(dlist_head *tasks, TimestampTz now)
@@ -90,8 +119,11 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
 		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
 		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
+		" drift = p.drift OR u.iccid IS NOT NULL AND EXISTS (SELECT FROM @esim_profile x"
+		"  WHERE x.iccid OPERATOR(@=) u.iccid::@iccid(unchecked) AND x.owner = p.owner AND x.live AND x.id <> p.id),"
 		" state_at = $6, state_source = 'operation'"
-		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
+		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile"
+		" RETURNING p.id, p.drift AND u.iccid IS NOT NULL",
 		6, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz"}
 	};
 	static EsimStatement events = {
@@ -208,6 +240,7 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 			values[i] = column_array(&c[i], change_types[i]);
 		values[5] = TimestampTzGetDatum(now);
 		esim_execute(&change, values, NULL, 0);
+		tell_doubles(tasks);
 	}
 	if (e[0].count > 0)
 	{

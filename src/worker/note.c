@@ -23,6 +23,44 @@ static const struct
 #undef FACT
 };
 
+/* texts of RspReport, likewise */
+static const struct
+{
+	size_t		offset;
+	size_t		size;
+}			said[] = {
+#define SAID(member) {offsetof(RspReport, member), sizeof(((RspReport *) NULL)->member)}
+	SAID(eid), SAID(iccid), SAID(msisdn), SAID(rsp_id), SAID(rsp_state), SAID(sim_id), SAID(subscription),
+	SAID(fleet_id), SAID(name), SAID(smdp_address), SAID(matching_id)
+#undef SAID
+};
+
+static json_t *
+report_to_json(const RspReport *report)
+{
+	json_t	   *array = json_pack("[i,i,i,I]", (int) report->what, (int) report->state, report->is_fallback,
+								  (json_int_t) report->created_ms);
+
+	for (int i = 0; i < lengthof(said); i++)
+		json_array_append_new(array, json_string((const char *) report + said[i].offset));
+	return array;
+}
+
+static void
+report_from_json(RspConversation *c, const json_t *array)
+{
+	RspReport  *report = rsp_report_add(c, (RspReportWhat) json_integer_value(json_array_get(array, 0)));
+
+	if (report == NULL)
+		return;
+	report->state = (RspState) json_integer_value(json_array_get(array, 1));
+	report->is_fallback = (int) json_integer_value(json_array_get(array, 2));
+	report->created_ms = json_integer_value(json_array_get(array, 3));
+	for (int i = 0; i < lengthof(said); i++)
+		rsp_set((char *) report + said[i].offset, said[i].size,
+				json_string_value(json_array_get(array, 4 + i)));
+}
+
 /* Returns malloc'ed text; NULL when memory is short. */
 char *
 deferred_to_json(Task *task)
@@ -38,18 +76,16 @@ deferred_to_json(Task *task)
 		json_array_append_new(learned, json_string((const char *) &c->facts + facts[i].offset));
 
 	for (int i = 0; i < c->nreports; i++)
-	{
-		RspReport  *r = &c->reports[i];
-
-		json_array_append_new(reports, json_pack("[s,s,i,i,s]", r->eid, r->iccid, (int) r->state,
-												 r->is_fallback, r->msisdn));
-	}
-	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o}",
+		json_array_append_new(reports, report_to_json(&c->reports[i]));
+	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:b, s:b, s:i, s:i, s:i, s:s, s:O}",
 					   "type", (int) a->type, "phase", (int) a->phase, "delay", (json_int_t) a->delay_ms,
 					   "code", a->code, "message", a->message, "rsp_code", a->rsp_code,
 					   "rsp_message", a->rsp_message, "iccid", a->iccid,
 					   "state_set", (int) a->profile_state_set, "state", (int) a->state,
-					   "whole", (int) c->reports_whole, "reports", reports, "facts", learned);
+					   "whole", (int) c->reports_whole, "reports", reports, "facts", learned,
+					   "unresolved", (int) task->op.unresolved, "ask_first", (int) task->op.ask_first,
+					   "step", task->op.step, "polls", task->op.polls, "failures", task->op.failures,
+					   "rsp_operation_id", task->op.rsp_operation_id, "memo", task->op.memo);
 	if (object == NULL)
 		return NULL;
 	text = json_dumps(object, JSON_COMPACT);
@@ -100,12 +136,18 @@ deferred_from_json(Task *task, const char *text)
 	}
 	reports = json_object_get(object, "reports");
 	for (size_t i = 0; i < json_array_size(reports); i++)
+		report_from_json(c, json_array_get(reports, i));
+	if (json_is_object(json_object_get(object, "memo")))
 	{
-		json_t	   *r = json_array_get(reports, i);
-
-		rsp_report(c, json_string_value(json_array_get(r, 0)), json_string_value(json_array_get(r, 1)),
-				   (RspState) json_integer_value(json_array_get(r, 2)),
-				   (int) json_integer_value(json_array_get(r, 3)), json_string_value(json_array_get(r, 4)));
+		/* the driver's notes are part of what was learned */
+		task->op.unresolved = json_is_true(json_object_get(object, "unresolved"));
+		task->op.ask_first = json_is_true(json_object_get(object, "ask_first"));
+		task->op.step = (int) json_integer_value(json_object_get(object, "step"));
+		task->op.polls = (int) json_integer_value(json_object_get(object, "polls"));
+		task->op.failures = (int) json_integer_value(json_object_get(object, "failures"));
+		take(task->op.rsp_operation_id, sizeof(task->op.rsp_operation_id), object, "rsp_operation_id");
+		json_decref(task->op.memo);
+		task->op.memo = json_incref(json_object_get(object, "memo"));
 	}
 	json_decref(object);
 	return true;

@@ -29,7 +29,7 @@ typedef struct Known
 
 /* Live rows of the owner: those on the eUICC, and those that are reported. */
 static Known *
-load_known(Task *task, const char *eid, int *count)
+load_known(Task *task, const char *eid, RspReport **reports, int nreports, int *count)
 {
 	static EsimStatement known = {
 		"SELECT f.id, f.iccid::text, f.eid::text, f.state::text, f.is_fallback, f.drift FROM @esim_profile f"
@@ -39,16 +39,15 @@ load_known(Task *task, const char *eid, int *count)
 		" ORDER BY f.id",
 		3, {"oid", "text", "text[]"}
 	};
-	RspConversation *c = &task->conversation;
 	Column		iccids;
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', ' '};
 	Known	   *rows;
 	uint64		n;
 
-	column_init(&iccids, c->nreports);
-	for (int i = 0; i < c->nreports; i++)
-		column_add_text(&iccids, c->reports[i].iccid);
+	column_init(&iccids, nreports);
+	for (int i = 0; i < nreports; i++)
+		column_add_text(&iccids, reports[i]->iccid);
 	values[0] = ObjectIdGetDatum(task->owner);
 	if (eid == NULL)
 		nulls[1] = 'n';
@@ -79,8 +78,8 @@ load_known(Task *task, const char *eid, int *count)
 	return rows;
 }
 
-static void
-add_drift(const char *eid, const pg_uuid_t *profile, const char *what, const char *ours, const char *reported)
+void
+report_drift(const char *eid, const pg_uuid_t *profile, const char *what, const char *ours, const char *reported)
 {
 	/* the same as an open one is no news */
 	static EsimStatement drift = {
@@ -109,9 +108,9 @@ add_drift(const char *eid, const pg_uuid_t *profile, const char *what, const cha
 	esim_execute(&drift, values, nulls, 0);
 }
 
-static void
-add_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
-		  const char *cause, const char *detail)
+void
+report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
+			 const char *cause, const char *detail)
 {
 	static EsimStatement event = {
 		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, cause, operation, detail)"
@@ -192,11 +191,11 @@ add_profile(Task *task, const char *eid, const RspReport *report, bool fallback,
 	values[6] = BoolGetDatum(drift);
 	values[7] = UUIDPGetDatum(&task->id);
 	esim_execute(&add, values, nulls, 0);
-	add_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
+	report_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
 	if (news)
-		add_drift(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
+		report_drift(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
 	if (drift)
-		add_drift(eid, &id, report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
+		report_drift(eid, &id, report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
 				  NULL, rsp_state_name(report->state));
 }
 
@@ -225,8 +224,8 @@ note_refreshed(const char *eid)
 	esim_execute(&refreshed, &value, NULL, 0);
 }
 
-static void
-resolve_drift(Datum profile)
+void
+report_resolve(Datum profile)
 {
 	static EsimStatement resolve = {
 		"UPDATE @esim_drift SET resolved_at = now() WHERE profile = $1 AND resolved_at IS NULL", 1, {"uuid"}
@@ -250,6 +249,8 @@ report_apply(Task *task)
 {
 	RspConversation *c = &task->conversation;
 	const char *eid = task->op.eid;
+	RspReport **reports;
+	int			nreports;
 	Known	   *rows;
 	int			nrows;
 	int			nenabled = 0;
@@ -257,52 +258,43 @@ report_apply(Task *task)
 	bool		news;
 	bool		fallback_took_over = false;
 
+	/* the conversation stays as it is: this may have to be done again */
+	reports = palloc(Max(c->nreports, 1) * sizeof(RspReport *));
+	nreports = adopt_reports(task, reports);
+	if (nreports == 0 && !c->reports_whole)
+		return;
+
 	/* asked twice in one turn: the later answer counts */
-	for (int i = 0; i < c->nreports; i++)
-		for (int k = i + 1; k < c->nreports; k++)
-			if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].iccid[0] &&
-				c->reports[k].what == RSP_REPORT_PROFILE &&
-				strcmp(c->reports[i].iccid, c->reports[k].iccid) == 0)
+	for (int i = 0; i < nreports; i++)
+		for (int k = i + 1; k < nreports; k++)
+			if (reports[i]->iccid[0] && strcmp(reports[i]->iccid, reports[k]->iccid) == 0)
 			{
-				memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
-				c->nreports--;
+				memmove(&reports[i], &reports[i + 1], (nreports - i - 1) * sizeof(RspReport *));
+				nreports--;
 				i--;
 				break;
 			}
 
-	/* stock, subscriptions and fleets are no business of an eUICC */
-	for (int i = 0; i < c->nreports; i++)
-	{
-		if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].rsp_id[0] == '\0')
-			continue;
-		adopt_report(task, &c->reports[i]);
-		memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
-		c->nreports--;
-		i--;
-	}
-	if (c->nreports == 0 && !c->reports_whole)
-		return;
-
-	if (eid == NULL && c->nreports > 0 && c->reports[0].eid[0])
-		eid = c->reports[0].eid;
+	if (eid == NULL && nreports > 0 && reports[0]->eid[0])
+		eid = reports[0]->eid;
 	if (eid == NULL)
 		return;
-	rows = load_known(task, eid, &nrows);
+	rows = load_known(task, eid, reports, nreports, &nrows);
 	news = listed_before(eid);
 
 	/* a fallback profile that is enabled now, while ours says another one */
-	for (int i = 0; i < c->nreports; i++)
+	for (int i = 0; i < nreports; i++)
 		for (int k = 0; k < nrows; k++)
-			if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0 && rows[k].is_fallback &&
-				rows[k].state == RSP_STATE_DISABLED && c->reports[i].state == RSP_STATE_ENABLED)
+			if (strcmp(rows[k].iccid, reports[i]->iccid) == 0 && rows[k].is_fallback &&
+				rows[k].state == RSP_STATE_DISABLED && reports[i]->state == RSP_STATE_ENABLED)
 				fallback_took_over = true;
 
 	/* two passes: what is no longer enabled or fallback makes room first */
 	for (int pass = 0; pass < 2; pass++)
 	{
-		for (int i = 0; i < c->nreports; i++)
+		for (int i = 0; i < nreports; i++)
 		{
-			RspReport  *report = &c->reports[i];
+			RspReport  *report = reports[i];
 			Known	   *row = NULL;
 			bool		fallback;
 			bool		doubled;
@@ -335,7 +327,7 @@ report_apply(Task *task)
 				agrees = true;
 			if (agrees && !doubled)
 			{
-				resolve_drift(UUIDPGetDatum(&row->id));
+				report_resolve(UUIDPGetDatum(&row->id));
 				if (row->drift)
 					set_profile(&row->id, row->state, eid, fallback, false, report->msisdn);
 				continue;
@@ -349,16 +341,16 @@ report_apply(Task *task)
 					cause = "DEVICE_CHANGE";
 				else if (fallback_took_over)
 					cause = "FALLBACK";
-				add_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
+				report_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
 				if (!fallback_took_over && on_euicc(row->state))
-					add_drift(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
+					report_drift(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
 			}
 			if (row->is_fallback != fallback)
-				add_drift(eid, &row->id, "fallback", row->is_fallback ? "true" : "false", fallback ? "true" : "false");
+				report_drift(eid, &row->id, "fallback", row->is_fallback ? "true" : "false", fallback ? "true" : "false");
 			if (on_euicc(row->state) && row->eid[0] && strcmp(row->eid, eid) != 0)
-				add_drift(eid, &row->id, "on another eUICC", esim_mask(row->eid), esim_mask(eid));
+				report_drift(eid, &row->id, "on another eUICC", esim_mask(row->eid), esim_mask(eid));
 			if (doubled)
-				add_drift(eid, &row->id,
+				report_drift(eid, &row->id,
 						  report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
 						  rsp_state_name(row->state), rsp_state_name(report->state));
 		}
@@ -368,15 +360,15 @@ report_apply(Task *task)
 		{
 			bool		listed = false;
 
-			for (int i = 0; i < c->nreports; i++)
-				if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0)
+			for (int i = 0; i < nreports; i++)
+				if (strcmp(rows[k].iccid, reports[i]->iccid) == 0)
 					listed = true;
 			if (listed || !on_euicc(rows[k].state) || strcmp(rows[k].eid, eid) != 0)
 				continue;
 			set_profile(&rows[k].id, RSP_STATE_DELETED, NULL, 0, false, NULL);
-			add_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
-					  "no longer on the eUICC");
-			add_drift(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
+			report_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
+						 "no longer on the eUICC");
+			report_drift(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
 		}
 	}
 	if (c->reports_whole)

@@ -278,7 +278,12 @@ extern void complete_mark_handling(Task *task, bool handling);
 
 /* report.c, adopt.c */
 extern void report_apply(Task *task);
-extern void adopt_report(Task *task, RspReport *report);
+extern void report_drift(const char *eid, const pg_uuid_t *profile, const char *what, const char *ours,
+						 const char *reported);
+extern void report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state,
+						 RspState new_state, const char *cause, const char *detail);
+extern void report_resolve(Datum profile);
+extern int	adopt_reports(Task *task, RspReport **others);
 extern void adopt_facts(Task *task);
 
 /* shard.c */
