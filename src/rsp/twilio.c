@@ -31,7 +31,7 @@
  *	walk	where a walk through a list stands
  *	unknown	(the worker's) candidates that no row of esim knows
  *	one, one_at, many_at	what the last search has found, and when
- *	odd, gone, short, foreign	counters of answers that do not fit
+ *	odd, gone, short, foreign, senseless	counters of answers that do not fit
  *
  * op->step only says which answer is awaited; begin() does not need it.
  *
@@ -1776,6 +1776,13 @@ nothing_found(RspConversation *c)
 						 "the answer was lost; whether a profile was reserved is asked");
 			return;
 		}
+		if (memo_number(op, "senseless") >= FEW)
+		{
+			fail(c, "OUTCOME_UNKNOWN",
+				 "the server's answers cannot be understood, and its list does not show the profile",
+				 NULL, NULL);
+			return;
+		}
 		memo_set_flag(op, "lost");
 	}
 	op->unresolved = false;
@@ -2259,9 +2266,10 @@ take_profile(RspConversation *c, const Profile *p)
 		no_memory(c);
 		return;
 	}
-	if (p->iccid[0] == '\0' || p->sim_sid[0] == '\0')
-	{
+	if (p->iccid[0] == '\0')
 		memo_clear(op, "iccid");
+	if (p->sim_sid[0] == '\0')
+	{
 		profile_done(c, "the server did not tell all of the profile");
 		show_profile(c, RSP_STATE_NONE, p->iccid);
 		return;
@@ -2354,7 +2362,12 @@ check_answered(RspConversation *c, const HttpAnswer *answer)
 	if (good)
 	{
 		rsp_set(c->facts.subscription, sizeof(c->facts.subscription), sim.subscription);
-		profile_done(c, "");
+		/* an ESimProfile that does not say its ICCID has that of its Sim */
+		if (iccid == NULL && sim.iccid[0] != '\0' &&
+			(op->iccid == NULL || strcmp(op->iccid, sim.iccid) == 0))
+			memo_set_text(op, "iccid", sim.iccid);
+		profile_done(c, memo_text(op, "iccid") != NULL ? "" :
+					 "the server did not tell the ICCID of the profile");
 	}
 	else if (got == GOT_REFUSED || memo_count(op, "odd") >= FEW)
 		profile_done(c, "the server does not show the Sim of the profile");
@@ -2411,6 +2424,7 @@ profile_created(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_profile(c);
 			return;
 		}
@@ -2626,6 +2640,7 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_sim(c);
 			return;
 		}
@@ -2774,6 +2789,14 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		wait_unknown(c, settled_at(c),
 					 "the answer was lost; whether the change has an effect is asked");
+		return;
+	}
+
+	if (memo_number(op, "senseless") >= FEW)
+	{
+		fail(c, "OUTCOME_UNKNOWN",
+			 "the server's answers cannot be understood, and the Sim does not show the change",
+			 NULL, NULL);
 		return;
 	}
 
@@ -3101,6 +3124,7 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_fleet(c);
 			return;
 		}
@@ -3169,6 +3193,13 @@ no_fleet(RspConversation *c)
 	{
 		wait_unknown(c, settled_at(c),
 					 "the answer was lost; whether the Fleet was created is asked");
+		return;
+	}
+	if (memo_number(op, "senseless") >= FEW)
+	{
+		fail(c, "OUTCOME_UNKNOWN",
+			 "the server's answers cannot be understood, and its list does not show the Fleet",
+			 NULL, NULL);
 		return;
 	}
 	if (op->unresolved)

@@ -141,10 +141,11 @@ may_be_created(const Creations *creations, const RspReport *report)
 	return false;
 }
 
-/* a row of the operation's owner that a report may be about */
+/* a row that a report may be about */
 typedef struct Row
 {
 	pg_uuid_t	id;
+	bool		ours;			/* of the operation's owner */
 	RspState	state;
 	bool		live;			/* its ICCID is taken */
 	bool		open_drift;
@@ -163,11 +164,13 @@ typedef struct Row
 	char	   *fleet_name;		/* of the fleet that the report names */
 } Row;
 
+/* the owner is no condition: its index would lead through all that he has */
+
 #define ROW_COLUMNS \
 	" q.id, q.state::text, q.live IS NOT NULL," \
 	" EXISTS (SELECT FROM @esim_drift d WHERE d.profile = q.id AND d.resolved_at IS NULL)," \
 	" q.iccid::text, q.eid::text, q.reserved_eid::text, q.rsp_id, q.rsp_state, q.sim_id, q.smdp_address, q.matching_id," \
-	" q.server, q.subscription_status::text, q.subscription_server, q.fleet"
+	" q.server, q.subscription_status::text, q.subscription_server, q.fleet, q.owner = $1"
 
 static Row *
 read_rows(int *count)
@@ -200,7 +203,8 @@ read_rows(int *count)
 		row->subscription = SPI_getvalue(tuple, desc, 14);
 		row->subscription_server = SPI_getvalue(tuple, desc, 15);
 		row->fleet = SPI_getvalue(tuple, desc, 16);
-		row->fleet_name = desc->natts > 16 ? SPI_getvalue(tuple, desc, 17) : NULL;
+		row->ours = DatumGetBool(SPI_getbinval(tuple, desc, 17, &isnull));
+		row->fleet_name = desc->natts > 17 ? SPI_getvalue(tuple, desc, 18) : NULL;
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return rows;
@@ -226,26 +230,22 @@ filled(const char *ours, const char *reported)
 	return reported[0] == '\0' || ours != NULL;
 }
 
-/*
- * Another owner's row has it: neither taken over nor doubled.
- */
+/* Another owner's row has it: neither taken over nor doubled. */
 static bool
-is_anothers(Task *task, RspReport *report)
+is_anothers(Task *task, const RspReport *report, const Row *rows, int nrows)
 {
-	static EsimStatement anothers = {
-		"SELECT 1 FROM @esim_profile p WHERE p.owner <> $1"
-		" AND (p.rsp_id = $2 AND p.server = $4 OR p.sim_id = $3 AND p.subscription_server = $4)",
-		4, {"oid", "text", "text", "text"}
-	};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
-
-	values[0] = ObjectIdGetDatum(task->owner);
-	text_argument(&values[1], &nulls[1], report->what == RSP_REPORT_PROFILE ? report->rsp_id : "");
-	text_argument(&values[2], &nulls[2], report->sim_id);
-	text_argument(&values[3], &nulls[3], task->server->rsp.name);
-	esim_execute(&anothers, values, nulls, 1);
-	return SPI_processed > 0;
+	for (int i = 0; i < nrows; i++)
+	{
+		if (rows[i].ours)
+			continue;
+		if (report->what == RSP_REPORT_PROFILE && same(rows[i].rsp_id, report->rsp_id) &&
+			same(rows[i].server, task->server->rsp.name))
+			return true;
+		if (report->sim_id[0] != '\0' && same(rows[i].sim_id, report->sim_id) &&
+			same(rows[i].subscription_server, task->server->rsp.name))
+			return true;
+	}
+	return false;
 }
 
 /* a subscription, with or without a profile that we know */
@@ -255,8 +255,9 @@ adopt_subscription(Task *task, RspReport *report, Creations *creations)
 	static EsimStatement find = {
 		"SELECT" ROW_COLUMNS
 		", (SELECT g.name FROM @esim_fleet g WHERE g.rsp_id = $4 AND g.owner = $1 AND g.server = $5 LIMIT 1)"
-		" FROM @esim_profile q WHERE q.owner = $1 AND (q.iccid OPERATOR(@=) $2::@iccid(unchecked) OR q.sim_id = $3)"
-		" ORDER BY q.sim_id = $3 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED'), q.created_at DESC LIMIT 1",
+		" FROM (SELECT a.id FROM @esim_profile a WHERE a.iccid OPERATOR(@=) $2::@iccid(unchecked)"
+		"  UNION SELECT b.id FROM @esim_profile b WHERE b.sim_id = $3) u JOIN @esim_profile q USING (id)"
+		" ORDER BY q.owner = $1 DESC, q.sim_id = $3 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED'), q.created_at DESC LIMIT 8",
 		5, {"oid", "text", "text", "text", "text"}
 	};
 	static EsimStatement update = {
@@ -288,7 +289,7 @@ adopt_subscription(Task *task, RspReport *report, Creations *creations)
 
 	text_argument(&values[1], &nulls[1], report->rsp_id);
 	text_argument(&values[2], &nulls[2], report->subscription);
-	if (nrows > 0)
+	if (nrows > 0 && row->ours)
 	{
 		const char *fleet = row->fleet_name != NULL ? row->fleet_name : report->fleet_id;
 
@@ -300,7 +301,7 @@ adopt_subscription(Task *task, RspReport *report, Creations *creations)
 		esim_execute(&update, values, nulls, 0);
 		return;
 	}
-	if (report->iccid[0] == '\0' || is_anothers(task, report))
+	if (report->iccid[0] == '\0' || is_anothers(task, report, row, nrows))
 		return;
 	if (!creations->known)
 		load_creations(task, creations);
@@ -389,8 +390,10 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 {
 	static EsimStatement find = {
 		"SELECT" ROW_COLUMNS
-		" FROM @esim_profile q WHERE q.owner = $1 AND (q.rsp_id = $2 OR q.iccid OPERATOR(@=) $3::@iccid(unchecked))"
-		" ORDER BY q.rsp_id = $2 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED'), q.created_at DESC LIMIT 4",
+		" FROM (SELECT a.id FROM @esim_profile a WHERE a.rsp_id = $2"
+		"  UNION SELECT b.id FROM @esim_profile b WHERE b.iccid OPERATOR(@=) $3::@iccid(unchecked)) u"
+		" JOIN @esim_profile q USING (id)"
+		" ORDER BY q.owner = $1 DESC, q.rsp_id = $2 DESC NULLS LAST, q.state IN ('DELETED', 'CANCELLED', 'FAILED'), q.created_at DESC LIMIT 8",
 		3, {"oid", "text", "text"}
 	};
 	static EsimStatement update = {
@@ -429,14 +432,14 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 	text_argument(&values[2], &nulls[2], report->iccid);
 	esim_execute(&find, values, nulls, 0);
 	rows = read_rows(&nrows);
-	if (nrows > 0 && same(rows[0].rsp_id, report->rsp_id))
+	if (nrows > 0 && rows[0].ours && same(rows[0].rsp_id, report->rsp_id))
 		row = &rows[0];
 	for (int i = 0; row == NULL && i < nrows; i++)
-		if (rows[i].rsp_id == NULL)
+		if (rows[i].ours && rows[i].rsp_id == NULL)
 			row = &rows[i];
 	/* one ICCID, two profiles */
 	for (int i = 0; i < nrows; i++)
-		taken |= &rows[i] != row && rows[i].live && same(rows[i].iccid, report->iccid);
+		taken |= &rows[i] != row && rows[i].ours && rows[i].live && same(rows[i].iccid, report->iccid);
 
 	text_argument(&values[2], &nulls[2], report->rsp_state);
 	text_argument(&values[4], &nulls[4], report->iccid);
@@ -483,7 +486,7 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 		return;
 	}
 
-	if (is_anothers(task, report))
+	if (is_anothers(task, report, rows, nrows))
 		return;
 	if (!creations->known)
 		load_creations(task, creations);

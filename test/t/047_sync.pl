@@ -15,7 +15,7 @@ use EsimTest;
 my $db = 'postgres';
 my $simulator = start_simulator();
 my $node = new_node('sync', preload => 1, settings => ['esim.poll_interval = 500ms']);
-my $size = $ENV{ESIM_SYNC_SIZE} // 4000;
+my $size = ($ENV{ESIM_SYNC_SIZE} // 4000) + 0;
 my $true = JSON::PP::true;
 
 create_database($node, $db);
