@@ -163,8 +163,8 @@ deferred_to_json(Task *task)
 	{
 		RspReport  *r = &c->reports[i];
 
-		json_array_append_new(reports, json_pack("{s:i, s:i, s:i, s:o}", "what", (int) r->what, "state", (int) r->state,
-												 "fallback", r->is_fallback,
+		json_array_append_new(reports, json_pack("{s:i, s:i, s:i, s:I, s:o}", "what", (int) r->what, "state", (int) r->state,
+												 "fallback", r->is_fallback, "created", (json_int_t) r->created_ms,
 												 "texts", texts(r, report_members, lengthof(report_members))));
 	}
 	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:o, s:o, s:O*, s:s*, s:s*}",
@@ -233,6 +233,7 @@ deferred_from_json(Task *task, const char *text)
 			break;
 		report->state = (RspState) json_integer_value(json_object_get(r, "state"));
 		report->is_fallback = (int) json_integer_value(json_object_get(r, "fallback"));
+		report->created_ms = json_integer_value(json_object_get(r, "created"));
 		take_texts(report, report_members, lengthof(report_members), json_object_get(r, "texts"));
 	}
 	c->reports_whole = json_is_true(json_object_get(object, "whole"));

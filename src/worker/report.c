@@ -76,8 +76,8 @@ load_known(Task *task, const char *eid, const RspReport **reports, int nreports,
 	return rows;
 }
 
-static void
-add_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
+void
+report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
 		  const char *cause, const char *detail)
 {
 	static EsimStatement event = {
@@ -159,7 +159,7 @@ add_profile(Task *task, const char *eid, const RspReport *report, bool fallback,
 	values[6] = BoolGetDatum(broken != NULL);
 	values[7] = UUIDPGetDatum(&task->id);
 	esim_execute(&add, values, nulls, 0);
-	add_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
+	report_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
 	if (news)
 		drift_note(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
 	if (broken)
@@ -247,7 +247,7 @@ apply_finding(Task *task, void *arg, const char *broken)
 			cause = "DEVICE_CHANGE";
 		else if (f->fallback_took_over)
 			cause = "FALLBACK";
-		add_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
+		report_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
 		if (!f->fallback_took_over && on_euicc(row->state))
 			drift_note(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
 	}
@@ -292,17 +292,20 @@ find_known(Known *rows, int nrows, const char *iccid, const char *eid, bool *twi
 
 /* asked twice in one turn: the later answer counts */
 static int
-add_report(const RspReport **reports, int n, const RspReport *report)
+without_repeats(const RspReport **reports, int n)
 {
+	int			left = 0;
+
 	for (int i = 0; i < n; i++)
-		if (report->iccid[0] && strcmp(reports[i]->iccid, report->iccid) == 0)
-		{
-			memmove(&reports[i], &reports[i + 1], (n - i - 1) * sizeof(RspReport *));
-			n--;
-			break;
-		}
-	reports[n++] = report;
-	return n;
+	{
+		bool		again = false;
+
+		for (int k = i + 1; k < n && !again; k++)
+			again = reports[i]->iccid[0] && strcmp(reports[i]->iccid, reports[k]->iccid) == 0;
+		if (!again)
+			reports[left++] = reports[i];
+	}
+	return left;
 }
 
 /*
@@ -315,7 +318,7 @@ report_apply(Task *task)
 	RspConversation *c = &task->conversation;
 	const char *eid = task->op.eid;
 	const RspReport **reports;
-	int			nreports = 0;
+	int			nreports;
 	Known	   *rows;
 	int			nrows;
 	int			nenabled = 0;
@@ -323,21 +326,8 @@ report_apply(Task *task)
 	bool		news;
 	bool		fallback_took_over = false;
 
-	/*
-	 * Stock, subscriptions and fleets are no business of an eUICC.  The
-	 * reports stay as they are: they are applied anew if this fails.
-	 */
 	reports = palloc(Max(c->nreports, 1) * sizeof(RspReport *));
-	for (int i = 0; i < c->nreports; i++)
-	{
-		RspReport  *report = &c->reports[i];
-
-		CHECK_FOR_INTERRUPTS();
-		if (report->what != RSP_REPORT_PROFILE || report->rsp_id[0] != '\0')
-			adopt_report(task, report);
-		else
-			nreports = add_report(reports, nreports, report);
-	}
+	nreports = without_repeats(reports, adopt_reports(task, reports));
 	if (nreports == 0 && !c->reports_whole)
 		return;
 
@@ -393,7 +383,7 @@ report_apply(Task *task)
 			if (listed || !on_euicc(rows[k].state) || strcmp(rows[k].eid, eid) != 0)
 				continue;
 			set_profile(&rows[k].id, RSP_STATE_DELETED, NULL, 0, false, NULL);
-			add_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
+			report_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
 					  "no longer on the eUICC");
 			drift_note(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
 		}

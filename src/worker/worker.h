@@ -280,11 +280,13 @@ extern void complete_mark_handling(Task *task, bool handling);
 
 /* report.c, adopt.c */
 extern void report_apply(Task *task);
-extern void adopt_report(Task *task, RspReport *report);
+extern void report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state,
+						 RspState new_state, const char *cause, const char *detail);
+extern int	adopt_reports(Task *task, const RspReport **others);	/* those of eUICCs */
 extern void adopt_facts(Task *task);
 
 /* drift.c; broken: the rule that what the RSP said breaks, NULL: none */
-#define DRIFT_TWO_ROWS		"one ICCID at two profiles"
+#define DRIFT_TWO_ROWS		"ICCID of another profile"
 #define DRIFT_TWO_ENABLED	"two profiles enabled"
 #define DRIFT_TWO_FALLBACK	"two fallback profiles"
 typedef void (*DriftStep) (Task *task, void *arg, const char *broken);
