@@ -27,7 +27,10 @@ typedef struct Known
 	bool		changed;
 } Known;
 
-/* Live rows of the owner: those on the eUICC, and those that are reported. */
+/*
+ * Live rows of the owner: those on the eUICC, and those that are reported.  One
+ * that an earlier list took for gone is the same profile when it is listed again.
+ */
 static Known *
 load_known(Task *task, const char *eid, int *count)
 {
@@ -36,7 +39,13 @@ load_known(Task *task, const char *eid, int *count)
 		" WHERE f.owner = $1 AND f.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')"
 		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid OPERATOR(@=) $2::@eid(unchecked)"
 		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid OPERATOR(@=) u.iccid::@iccid(unchecked))"
-		" ORDER BY f.id",
+		" UNION ALL (SELECT DISTINCT ON (g.iccid) g.id, g.iccid::text, g.eid::text, g.state::text, g.is_fallback, g.drift"
+		"  FROM unnest($3) u(iccid) JOIN @esim_profile g ON g.iccid OPERATOR(@=) u.iccid::@iccid(unchecked)"
+		"  WHERE g.owner = $1 AND g.eid OPERATOR(@=) $2::@eid(unchecked) AND g.state = 'DELETED' AND g.state_source = 'refresh'"
+		"   AND NOT EXISTS (SELECT FROM @esim_profile l WHERE l.iccid OPERATOR(@=) g.iccid AND l.owner = $1"
+		"    AND l.state NOT IN ('DELETED', 'CANCELLED', 'FAILED'))"
+		"  ORDER BY g.iccid, g.state_at DESC)"
+		" ORDER BY 1",
 		3, {"oid", "text", "text[]"}
 	};
 	RspConversation *c = &task->conversation;
@@ -255,6 +264,10 @@ report_apply(Task *task)
 	int			nenabled = 0;
 	int			nfallback = 0;
 	bool		news;
+
+	/* what is new may be the download's own profile, which has no ICCID yet */
+	bool		may_be_ours = task->op.kind == RSP_DOWNLOAD && task->op.iccid == NULL && task->has_profile &&
+		c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL;
 	bool		fallback_took_over = false;
 
 	/* asked twice in one turn: the later answer counts */
@@ -323,7 +336,8 @@ report_apply(Task *task)
 
 			if (row == NULL)
 			{
-				add_profile(task, eid, report, fallback, doubled, news);
+				if (!may_be_ours)
+					add_profile(task, eid, report, fallback, doubled, news);
 				continue;
 			}
 			row->reported = true;
@@ -341,6 +355,8 @@ report_apply(Task *task)
 				continue;
 			}
 			set_profile(&row->id, report->state, eid, fallback, doubled, report->msisdn);
+			if (row->state == RSP_STATE_DELETED)
+				resolve_drift(UUIDPGetDatum(&row->id));
 			if (row->state != report->state)
 			{
 				const char *cause = "UNKNOWN";
@@ -379,6 +395,6 @@ report_apply(Task *task)
 			add_drift(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
 		}
 	}
-	if (c->reports_whole)
+	if (c->reports_whole && !may_be_ours)
 		note_refreshed(eid);
 }
