@@ -1270,10 +1270,9 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 			return false;
 		if (text != NULL)
 		{
-			/* only r1.2's download may bring a profile of another ICCID */
+			/* only a download may bring a profile of another ICCID */
 			if (!valid_iccid(text) ||
-				((act != RSP_DOWNLOAD || is_2026_02(c)) && expected != NULL &&
-				 strcmp(text, expected) != 0))
+				(act != RSP_DOWNLOAD && expected != NULL && strcmp(text, expected) != 0))
 			{
 				*why = "the answer is about another profile";
 				return false;
@@ -1305,9 +1304,7 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 			return false;
 		if (assigned != NULL)
 		{
-			if (!valid_iccid(assigned) ||
-				(act == RSP_DOWNLOAD && is_2026_02(c) && expected != NULL &&
-				 strcmp(assigned, expected) != 0))
+			if (!valid_iccid(assigned))
 			{
 				*why = "the answer is about another profile";
 				return false;
