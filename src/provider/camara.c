@@ -85,10 +85,12 @@ static const struct
 	{404, "NOT_FOUND", "The specified resource is not found.", true},
 	{404, "IDENTIFIER_NOT_FOUND", "The identifier is not found.", true},
 	{405, "METHOD_NOT_ALLOWED", "The requested method is not allowed on the target resource.", false},
+	{406, "NOT_ACCEPTABLE", "The answer is application/json, which the header Accept does not allow.", false},
 	{409, "ABORTED", "Another request is working on the same eSIM. Please try again.", false},
 	{409, "ALREADY_EXISTS", "The resource already exists.", true},
 	{409, "CONFLICT", "The request conflicts with an earlier one.", true},
 	{409, "INCOMPATIBLE_STATE", "The state of the eSIM profile does not allow this.", true},
+	{415, "UNSUPPORTED_MEDIA_TYPE", "The header Content-Type must be application/json.", false},
 	{422, "SERVICE_NOT_APPLICABLE", "The service is not available for the provided identifier.", false},
 	{422, "MISSING_IDENTIFIER", "The identifiers do not name one eSIM profile.", false},
 	{422, "IDENTIFIER_MISMATCH", "The provided ICCID is not associated with the provided EID.", true},
@@ -224,6 +226,7 @@ typedef struct Headers
 	char	   *authorization;
 	char	   *correlator;
 	char	   *content_type;
+	char	   *accept;			/* all of them, parted by commas */
 	bool		malformed_authorization;	/* of another type, or more than one */
 	bool		malformed_correlator;
 	bool		malformed_content_type;
@@ -266,7 +269,12 @@ take_header(Headers *headers, const char *name, const JsonbValue *value)
 		malformed = &headers->malformed_content_type;
 	}
 	else
+	{
+		if (pg_strcasecmp(name, "accept") == 0 && value->type == jbvString)
+			headers->accept = headers->accept == NULL ? header_value(value) :
+				psprintf("%s, %s", headers->accept, header_value(value));
 		return;
+	}
 	if (value->type == jbvNull)
 		return;
 	if (value->type != jbvString || *slot != NULL)
@@ -746,6 +754,13 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		refuse(answer, "PERMISSION_DENIED", NULL);
 		return;
 	}
+	/* 2026-02 has neither 406 nor 415 */
+	if (route.dialect == RSP_DIALECT_R1_2 && headers->accept != NULL &&
+		!provider_accepts_json(headers->accept))
+	{
+		refuse(answer, "NOT_ACCEPTABLE", NULL);
+		return;
+	}
 
 	if (route.endpoint == PROVIDER_RETRIEVE_OPERATION)
 	{
@@ -769,7 +784,10 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		if (headers->malformed_content_type ||
 			(headers->content_type != NULL && !provider_content_type_valid(headers->content_type)))
 		{
-			refuse(answer, "INVALID_ARGUMENT", "The header Content-Type must be application/json.");
+			if (route.dialect == RSP_DIALECT_R1_2)
+				refuse(answer, "UNSUPPORTED_MEDIA_TYPE", NULL);
+			else
+				refuse(answer, "INVALID_ARGUMENT", "The header Content-Type must be application/json.");
 			return;
 		}
 		callback->func = release_body;

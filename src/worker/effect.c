@@ -63,6 +63,44 @@ effect_of(const Task *task, RspState *state, int *fallback)
 	}
 }
 
+/*
+ * Profiles whose ICCID comes to be known now may have another row already: of
+ * stock that was imported, of an earlier list.  It is the same profile, and
+ * that row gives way; that it was thought to be on another eUICC is drift.
+ */
+static void
+take_over(Column *profiles, Column *iccids, Column *eids, Column *operations, TimestampTz now)
+{
+	static EsimStatement give_way = {
+		"WITH k AS MATERIALIZED (SELECT x.id, x.eid AS other, x.state AS old, x.sim_id, x.subscription_status, x.subscription_server, x.fleet,"
+		"   x.msisdn, x.imsi, x.rsp_id, x.rsp_state, x.server, x.redownload, u.profile, u.eid::@eid(unchecked) AS eid, u.operation"
+		"  FROM unnest($1, $2, $3, $4) u(profile, iccid, eid, operation) JOIN @esim_profile p ON p.id = u.profile"
+		"  JOIN @esim_profile x ON x.iccid OPERATOR(@=) u.iccid::@iccid(unchecked) AND x.owner = p.owner AND x.live"
+		"  WHERE x.id <> p.id FOR NO KEY UPDATE OF x),"
+		" t AS (UPDATE @esim_profile x SET state = 'CANCELLED', is_fallback = false, rsp_id = NULL, state_at = $5, state_source = 'operation'"
+		"  FROM k WHERE x.id = k.id),"
+		" e AS (INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
+		"  SELECT k.id, k.other, k.old, 'CANCELLED', $5, 'OPERATION', k.operation, 'the same profile as ' || k.profile FROM k),"
+		" d AS (INSERT INTO @esim_drift (eid, profile, what, ours, reported)"
+		"  SELECT k.eid, k.profile, 'on another eUICC', '...' || right(k.other::text, 4), '...' || right(k.eid::text, 4)"
+		"  FROM k WHERE k.old IN ('INSTALLED', 'DISABLED', 'ENABLED') AND NOT k.other OPERATOR(@=) k.eid)"
+		" UPDATE @esim_profile p SET sim_id = coalesce(p.sim_id, k.sim_id), subscription_status = coalesce(p.subscription_status, k.subscription_status),"
+		"  subscription_server = coalesce(p.subscription_server, k.subscription_server), fleet = coalesce(p.fleet, k.fleet),"
+		"  msisdn = coalesce(p.msisdn, k.msisdn), imsi = coalesce(p.imsi, k.imsi), rsp_id = coalesce(p.rsp_id, k.rsp_id),"
+		"  rsp_state = coalesce(p.rsp_state, k.rsp_state), server = coalesce(p.server, k.server), redownload = coalesce(p.redownload, k.redownload)"
+		" FROM k WHERE p.id = k.profile",
+		5, {"uuid[]", "text[]", "text[]", "uuid[]", "timestamptz"}
+	};
+	Datum		values[5];
+
+	values[0] = column_array(profiles, UUIDOID);
+	values[1] = column_array(iccids, TEXTOID);
+	values[2] = column_array(eids, TEXTOID);
+	values[3] = column_array(operations, UUIDOID);
+	values[4] = TimestampTzGetDatum(now);
+	esim_execute(&give_way, values, NULL, 0);
+}
+
 /* Profiles as the ends of these tasks have made them, and the events of that. */
 void
 complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
@@ -106,6 +144,7 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 	Column		f[2];
 	Column		c[5];
 	Column		e[6];
+	Column		n[4];
 	Datum		values[7];
 	dlist_iter	iter;
 
@@ -117,6 +156,8 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 		column_init(&c[i], 64);
 	for (int i = 0; i < 6; i++)
 		column_init(&e[i], 64);
+	for (int i = 0; i < 4; i++)
+		column_init(&n[i], 8);
 
 	dlist_foreach(iter, tasks)
 	{
@@ -154,6 +195,13 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 			drift_note_broken(task->op.eid, &task->profile, broken,
 							  action->iccid[0] ? action->iccid : task->op.iccid ? task->op.iccid : "",
 							  task->op.state, state);
+		if (action->iccid[0] && task->op.eid)
+		{
+			column_add(&n[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&n[1], action->iccid);
+			column_add_text(&n[2], task->op.eid);
+			column_add(&n[3], UUIDPGetDatum(&task->id));
+		}
 
 		if ((state != RSP_STATE_NONE && state != task->op.state) || fallback == 1)
 		{
@@ -166,6 +214,8 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 		}
 	}
 
+	if (n[0].count > 0)
+		take_over(&n[0], &n[1], &n[2], &n[3], now);
 	if (d[0].count > 0)
 	{
 		uint64		ndemoted;

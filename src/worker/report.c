@@ -25,7 +25,10 @@ typedef struct Known
 	bool		drift;
 } Known;
 
-/* Live rows of the owner: those on the eUICC, and those that are reported. */
+/*
+ * Live rows of the owner: those on the eUICC, and those that are reported.  One
+ * that an earlier list took for gone is the same profile when it is listed again.
+ */
 static Known *
 load_known(Task *task, const char *eid, const RspReport **reports, int nreports, int *count)
 {
@@ -34,7 +37,13 @@ load_known(Task *task, const char *eid, const RspReport **reports, int nreports,
 		" WHERE f.owner = $1 AND f.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')"
 		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid OPERATOR(@=) $2::@eid(unchecked)"
 		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid OPERATOR(@=) u.iccid::@iccid(unchecked))"
-		" ORDER BY f.id",
+		" UNION ALL (SELECT DISTINCT ON (g.iccid) g.id, g.iccid::text, g.eid::text, g.state::text, g.is_fallback, g.drift"
+		"  FROM unnest($3) u(iccid) JOIN @esim_profile g ON g.iccid OPERATOR(@=) u.iccid::@iccid(unchecked)"
+		"  WHERE g.owner = $1 AND g.eid OPERATOR(@=) $2::@eid(unchecked) AND g.state = 'DELETED' AND g.state_source = 'refresh'"
+		"   AND NOT EXISTS (SELECT FROM @esim_profile l WHERE l.iccid OPERATOR(@=) g.iccid AND l.owner = $1"
+		"    AND l.state NOT IN ('DELETED', 'CANCELLED', 'FAILED'))"
+		"  ORDER BY g.iccid, g.state_at DESC)"
+		" ORDER BY 1",
 		3, {"oid", "text", "text[]"}
 	};
 	Column		iccids;
@@ -239,6 +248,8 @@ apply_finding(Task *task, void *arg, const char *broken)
 		return;
 	}
 	set_profile(&row->id, report->state, eid, f->fallback, broken != NULL, report->msisdn);
+	if (row->state == RSP_STATE_DELETED)
+		drift_resolve(&row->id);
 	if (row->state != report->state)
 	{
 		const char *cause = "UNKNOWN";
@@ -324,6 +335,10 @@ report_apply(Task *task)
 	int			nenabled = 0;
 	int			nfallback = 0;
 	bool		news;
+
+	/* what is new may be the download's own profile, which has no ICCID yet */
+	bool		may_be_ours = task->op.kind == RSP_DOWNLOAD && task->op.iccid == NULL && task->has_profile &&
+		c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL;
 	bool		fallback_took_over = false;
 
 	reports = palloc(Max(c->nreports, 1) * sizeof(RspReport *));
@@ -363,6 +378,8 @@ report_apply(Task *task)
 			finding.row = find_known(rows, nrows, report->iccid, eid, &twin);
 			finding.fallback = report->is_fallback == 1 ||
 				(report->is_fallback < 0 && finding.row && finding.row->is_fallback);
+			if (finding.row == NULL && may_be_ours)
+				continue;
 			if (twin)
 				finding.broken = DRIFT_TWO_ROWS;
 			if (finding.fallback && nfallback++ > 0)
@@ -388,6 +405,6 @@ report_apply(Task *task)
 			drift_note(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
 		}
 	}
-	if (c->reports_whole)
+	if (c->reports_whole && !may_be_ours)
 		note_refreshed(eid);
 }

@@ -38,6 +38,9 @@ static const char *const names[FAULT_KINDS] = {
 	[FAULT_WRONG_TYPES] = "wrong_types",
 	[FAULT_EMPTY_BODY] = "empty_body",
 	[FAULT_DUPLICATE_KEYS] = "duplicate_keys",
+	[FAULT_MERGE_JSON] = "merge_json",
+	[FAULT_BODY] = "body",
+	[FAULT_INFORMATIONAL] = "informational",
 	[FAULT_DEVICE_FAIL] = "device_fail",
 	[FAULT_DEVICE_LOST] = "device_lost",
 	[FAULT_DEVICE_UNREPORTED] = "device_unreported",
@@ -66,7 +69,9 @@ fault_free(Fault *fault)
 	free(fault->retry_after);
 	free(fault->location);
 	free(fault->content_type);
+	free(fault->body);
 	json_decref(fault->headers);
+	json_decref(fault->merge);
 	free(fault);
 }
 
@@ -104,6 +109,12 @@ set_defaults(Fault *fault)
 			break;
 		case FAULT_REDIRECT:
 			fault->status = 307;
+			break;
+		case FAULT_INFORMATIONAL:
+			fault->bytes = 100000;
+			break;
+		case FAULT_BODY:
+			fault->status = 0;
 			break;
 		default:
 			break;
@@ -215,6 +226,14 @@ set_property(Fault *fault, const char *key, json_t *value)
 		fault->headers = json_incref(value);
 		return json_is_object(value);
 	}
+	if (strcmp(key, "merge") == 0)
+	{
+		json_decref(fault->merge);
+		fault->merge = json_incref(value);
+		return true;
+	}
+	if (strcmp(key, "body") == 0)
+		return set_text(&fault->body, value);
 	if (strcmp(key, "bytes") == 0 || strcmp(key, "depth") == 0)
 		return set_number(&fault->bytes, value);
 	if (strcmp(key, "rate") == 0)

@@ -97,6 +97,27 @@ repeat_keys(Buf *out)
 	json_decref(value);
 }
 
+/* RFC 7396: the members of "patch" replace, those that are null remove. */
+static json_t *
+merge(json_t *target, json_t *patch)
+{
+	const char *key;
+	json_t	   *item;
+	json_t	   *made;
+
+	if (!json_is_object(patch))
+		return json_deep_copy(patch);
+	made = json_is_object(target) ? json_deep_copy(target) : json_object();
+	json_object_foreach(patch, key, item)
+	{
+		if (json_is_null(item))
+			json_object_del(made, key);
+		else
+			json_object_set_new(made, key, merge(json_object_get(made, key), item));
+	}
+	return made;
+}
+
 static void
 insert_bytes(Buf *out, const char *bytes, size_t length)
 {
@@ -170,6 +191,15 @@ mangle(Request *request)
 			break;
 		case FAULT_EMPTY_BODY:
 			buf_clear(out);
+			break;
+		case FAULT_MERGE_JSON:
+			value = json_loadb(out->data, out->length, JSON_DECODE_ANY, NULL);
+			set_json(out, merge(value, request->fault->merge));
+			json_decref(value);
+			break;
+		case FAULT_BODY:
+			buf_clear(out);
+			buf_text(out, request->fault->body != NULL ? request->fault->body : "");
 			break;
 		case FAULT_DUPLICATE_KEYS:
 			repeat_keys(out);

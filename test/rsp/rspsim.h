@@ -473,6 +473,9 @@ typedef enum FaultKind
 	FAULT_WRONG_TYPES,
 	FAULT_EMPTY_BODY,
 	FAULT_DUPLICATE_KEYS,
+	FAULT_MERGE_JSON,
+	FAULT_BODY,
+	FAULT_INFORMATIONAL,
 	FAULT_DEVICE_FAIL,
 	FAULT_DEVICE_LOST,
 	FAULT_DEVICE_UNREPORTED,
@@ -511,6 +514,8 @@ typedef struct Fault
 	char	   *location;
 	char	   *content_type;
 	json_t	   *headers;
+	json_t	   *merge;
+	char	   *body;
 	uint64_t	bytes;
 	uint64_t	rate;
 	struct Fault *next;
@@ -535,6 +540,9 @@ extern void camara_2026_identify(Request *request);
 extern void camara_2026_handle(Request *request);
 extern void camara_r12_identify(Request *request);
 extern void camara_r12_handle(Request *request);
+extern bool camara_configure(Server *server, json_t *config, char *error, size_t size);
+extern void camara_event_expect(uint32_t operation, const Request *request, json_t *body);
+extern void camara_event_reset(void);
 
 extern void es2plus_identify(Request *request);
 extern void es2plus_handle(Request *request);

@@ -11,43 +11,50 @@ use EsimTest;
 my $db = 'postgres';
 my $simulator = start_simulator();
 my $node = new_node('drift', preload => 1, settings => ['esim.poll_interval = 500ms']);
-my ($eid, $iccid) = (eid(1), iccid(1));
+my ($eid, $other, $iccid) = (eid(1), eid(2), iccid(1));
 
 create_database($node, $db);
 create_server($node, $db, $simulator, 'main', smdp_address => 'smdp.example.com');
-$node->safe_psql($db, "INSERT INTO esim_device (eid) VALUES ('$eid'), ('@{[eid(2)]}')");
+$node->safe_psql($db, "INSERT INTO esim_device (eid) VALUES ('$eid'), ('$other')");
 
 my $drift = q(SELECT string_agg(what, ', ' ORDER BY id) FROM esim_drift WHERE resolved_at IS NULL);
 
-# ---- the provider assigns an ICCID that another row has ----
+# ---- the provider assigns an ICCID that another row has: that row was the same profile ----
 
 $node->safe_psql($db, "INSERT INTO esim_profile (iccid) VALUES ('$iccid')");
 $simulator->post('/stock', { eid => $eid, iccid => $iccid });
 my $id = value($node, $db, "SELECT esim_download('$eid')");
 ok(wait_until($node, $db, "SELECT result, error_code, error_message, iccid FROM esim_operation WHERE id = '$id'", "SUCCESS|||$iccid"), 'the download succeeds, as the provider says');
 is(value($node, $db, "SELECT p.state, p.iccid, p.eid, p.drift FROM esim_profile p JOIN esim_operation o ON o.profile = p.id WHERE o.id = '$id'"),
-	"DISABLED|$iccid|$eid|t", 'the row is as reported, out of the reach of the rule');
-is(value($node, $db, $drift), 'ICCID of another profile', 'the contradiction is there to look at');
-like(value($node, $db, 'SELECT reported FROM esim_drift'), qr/^\.\.\.\d{4}$/, 'and tells no more of the ICCID than its end');
-is(value($node, $db, 'SELECT open_drift FROM esim_health()'), '1', 'esim_health() counts it');
+	"DISABLED|$iccid|$eid|f", 'the row of the download');
+is(value($node, $db, "SELECT string_agg(state::text, ', ' ORDER BY created_at) FROM esim_profile WHERE iccid = '$iccid'"), 'CANCELLED, DISABLED', 'the other one gives way');
 
-# the eUICC is listed: the row on it is meant, and nothing piles up
+# ---- two owners' rows of one eUICC: two profiles are said to be enabled ----
+
+my ($ours, $theirs) = (iccid(11), iccid(12));
+$simulator->post('/euicc', { eid => $other, profiles => [ { iccid => $ours, state => 'ENABLED' } ] });
+$node->safe_psql($db, qq(
+	CREATE ROLE somebody;
+	INSERT INTO esim_profile (iccid, eid, state, owner) VALUES ('$theirs', '$other', 'ENABLED', 'somebody');
+	INSERT INTO esim_profile (iccid, eid, state) VALUES ('$ours', '$other', 'DISABLED');
+));
 foreach my $time (1, 2)
 {
-	$id = value($node, $db, "SELECT esim_refresh('$eid')");
-	ok(wait_until($node, $db, "SELECT result, error_message FROM esim_operation WHERE id = '$id'", 'SUCCESS|'), "refresh $time");
-	is(value($node, $db, $drift), 'ICCID of another profile', "refresh $time: the same contradiction, once");
+	$id = value($node, $db, "SELECT esim_refresh('$other')");
+	ok(wait_until($node, $db, "SELECT result, error_message FROM esim_operation WHERE id = '$id'", 'SUCCESS|'), "list $time: completes");
+	is(value($node, $db, "SELECT string_agg(state || ' ' || drift, ', ' ORDER BY iccid) FROM esim_profile WHERE eid = '$other'"),
+		'ENABLED true, ENABLED false', "list $time: the row is as reported, out of the reach of the rule");
+	is(value($node, $db, $drift), 'state, two profiles enabled', "list $time: the contradictions are there to look at, once");
 }
-is(value($node, $db, "SELECT string_agg(state::text || coalesce(' ' || eid::text, ''), ', ' ORDER BY created_at) FROM esim_profile WHERE iccid = '$iccid'"),
-	"RELEASED, DISABLED $eid", 'the other row is untouched');
+is(value($node, $db, 'SELECT open_drift FROM esim_health()'), '2', 'esim_health() counts them');
 
 # the other row goes: the next list lifts the mark
-$node->safe_psql($db, "DELETE FROM esim_profile WHERE iccid = '$iccid' AND state = 'RELEASED'");
-$id = value($node, $db, "SELECT esim_refresh('$eid')");
-ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'refresh without the other row');
+$node->safe_psql($db, "DELETE FROM esim_profile WHERE iccid = '$theirs'");
+$id = value($node, $db, "SELECT esim_refresh('$other')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'a list without the other row');
 is(value($node, $db, $drift), '', 'nothing contradicts any more');
-is(value($node, $db, "SELECT drift, live FROM esim_profile WHERE iccid = '$iccid'"), 'f|t', 'the rule covers the row again');
-is(value($node, $db, 'SELECT count(*) FROM esim_drift WHERE resolved_at IS NOT NULL'), '1', 'the history stays');
+is(value($node, $db, "SELECT drift, enabled_port FROM esim_profile WHERE iccid = '$ours'"), 'f|0', 'the rule covers the row again');
+is(value($node, $db, 'SELECT count(*) FROM esim_drift WHERE resolved_at IS NOT NULL'), '2', 'the history stays');
 
 # ---- an account whose stock has the ICCID of two rows ----
 
