@@ -571,7 +571,7 @@ COMMENT ON COLUMN esim_audit.at IS 'When it was written; the same for all rows o
 COMMENT ON COLUMN esim_audit.role IS
 'Role that called: the current role. For esim_pause() and the other functions that administrators have, the role that SET ROLE has set, else the session''s user.';
 COMMENT ON COLUMN esim_audit.session IS
-'Session, a JSON object: pid and started (as pg_stat_activity has them), user (who logged in; SET SESSION AUTHORIZATION counts), client (address, or local; absent for a background process), application (application_name, which a client sets as it likes).';
+'Session, a JSON object: pid and started (as pg_stat_activity has them), user (the session''s), login (who has logged in, where SET SESSION AUTHORIZATION has made another user of it), client (address, or local; absent for a background process), application (application_name, which a client sets as it likes).';
 COMMENT ON COLUMN esim_audit.function IS 'Function; INSERT esim_device and UPDATE esim_device for what users write there themselves.';
 COMMENT ON COLUMN esim_audit.eid IS 'EID that it is about, or that was asked for.';
 COMMENT ON COLUMN esim_audit.iccid IS 'ICCID that it is about, or that was asked for.';

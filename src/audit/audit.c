@@ -121,6 +121,11 @@ session_text(const char *user)
 					 JsonEncodeDateTime(NULL, TimestampTzGetDatum(MyStartTimestamp), TIMESTAMPTZOID,
 										&utc));
 	escape_json(&buffer, user);
+	if (GetAuthenticatedUserId() != GetSessionUserId())
+	{
+		appendStringInfoString(&buffer, ", \"login\": ");
+		escape_json(&buffer, role_name(GetAuthenticatedUserId()));
+	}
 	append_client(&buffer);
 	if (application[0] != '\0')
 	{
@@ -286,7 +291,10 @@ esim_audit(Oid caller, const char *function, const EsimAuditEntry *entries, int 
 	for (int i = 0; i < nslots; i++)
 		ExecDropSingleTupleTableSlot(slots[i]);
 	if (index != NULL)
+	{
+		ESIM_INDEX_INSERT_CLEANUP(index, info);
 		index_close(index, NoLock);
+	}
 	table_close(rel, NoLock);
 }
 

@@ -283,6 +283,7 @@ SELECT esim_pause('esim_test_two');
 RESET SESSION AUTHORIZATION;
 SELECT is((SELECT string_agg(role || ' ' || function, ', ' ORDER BY function) FROM esim_audit), 'esim_test_bob esim_enable_many, esim_test_admin esim_pause', 'SET ROLE: the current role');
 SELECT is((SELECT array_agg(DISTINCT session::jsonb ->> 'user') FROM esim_audit), '{esim_test_front}', 'and who has logged in');
+SELECT is((SELECT array_agg(DISTINCT session::jsonb ->> 'login') FROM esim_audit), ARRAY[session_user::text], 'and whom SET SESSION AUTHORIZATION was for');
 SELECT is((SELECT array_agg(DISTINCT (session::jsonb ->> 'pid')::int) FROM esim_audit), ARRAY[pg_backend_pid()], 'the process');
 SELECT is((SELECT array_agg(DISTINCT session::jsonb ->> 'application') FROM esim_audit), ARRAY['shop "x", user: postgres'], 'application_name passes for nothing else');
 SELECT is((SELECT array_agg(DISTINCT (session::jsonb ->> 'started')::timestamptz) FROM esim_audit),
@@ -291,6 +292,7 @@ SELECT is((SELECT array_agg(DISTINCT session::jsonb ->> 'client') FROM esim_audi
 RESET application_name;
 SELECT esim_resume('esim_test_two');
 SELECT is((SELECT session::jsonb ->> 'user' FROM esim_audit WHERE function = 'esim_resume'), session_user::text, 'the session''s text follows its user');
+SELECT ok((SELECT NOT session::jsonb ? 'login' FROM esim_audit WHERE function = 'esim_resume'), 'who is the same is not named twice');
 DELETE FROM esim_audit WHERE function <> 'esim_resume';
 SELECT is((SELECT role FROM esim_audit), session_user::text, 'without SET ROLE: the session''s user');
 -- a function of somebody else's that runs with the rights of its owner

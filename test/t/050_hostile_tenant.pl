@@ -338,7 +338,7 @@ refused('a credential of theirs by function', "SELECT esim_set_credential('hook'
 refused('a credential of theirs removed', "SELECT esim_drop_credential('hook', 'victim')", 'ES404');
 refused("the audit: $_", $_) foreach 'DELETE FROM esim_audit', "UPDATE esim_audit SET role = 'victim'", 'TRUNCATE esim_audit',
 	"INSERT INTO esim_audit (role, function) VALUES ('victim', 'esim_delete')", "COPY esim_audit (role, function) FROM PROGRAM 'true'",
-	'ALTER TABLE esim_audit DISABLE ROW LEVEL SECURITY', "CREATE INDEX ON esim_audit (role)", 'LOCK TABLE esim_audit IN SHARE MODE',
+	'ALTER TABLE esim_audit DISABLE ROW LEVEL SECURITY', "CREATE INDEX ON esim_audit (role)", 'BEGIN; LOCK TABLE esim_audit IN SHARE MODE',
 	"CREATE TRIGGER t BEFORE INSERT ON esim_audit FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 	"CREATE RULE r AS ON INSERT TO esim_audit DO INSTEAD NOTHING", 'DROP TRIGGER esim_audit_update ON esim_device',
 	"SELECT esim_audit_note('esim_delete', 'ACCEPTED')", 'SELECT esim_audit_maintenance()', "SELECT esim_prune('{\"audit_older_than\": \"90 days\"}')",
