@@ -222,6 +222,21 @@ esim_test_bob esim_camara 403 PERMISSION_DENIED, esim_delete
 esim_test_alice esim_camara 404 NOT_FOUND
 esim_test_alice esim_disable %1$s %4$s N ACCEPTED$$, :'eid_a', :'eid_b', :'iccid_b1', :'iccid_a1'), 'esim_camara');
 
+-- where nothing can be written, the API still answers
+SAVEPOINT s;
+SET LOCAL transaction_read_only = on;
+SET LOCAL ROLE esim_test_alice;
+SELECT pg_temp.ask('/esim-profile-management/vwip/retrieve-status', format('{"esimProfile": {"eid": "%s"}}', :'eid_b')) AS answer \gset
+ROLLBACK TO s;
+SELECT is(:answer, 404, 'READ ONLY: a refused request is answered');
+SELECT is(pg_temp.audited(), NULL, 'READ ONLY: and leaves no row');
+-- what is undone in part
+SAVEPOINT s;
+SET LOCAL ROLE esim_test_alice;
+SELECT count(*) FROM esim_refresh_many(ARRAY[:'eid_b']::eid[], on_error => 'report');
+ROLLBACK TO s;
+SELECT is(pg_temp.audited(), NULL, 'ROLLBACK TO SAVEPOINT takes the rows along');
+
 --
 -- administrators' functions
 --
