@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
+#include "audit/audit.h"
 #include "operation/operation.h"
 #include "provider/request.h"
 
@@ -64,6 +65,12 @@ typedef struct Answer
 	const char *allow;
 	bool		authenticate;
 	char	   *body;
+
+	/* for esim_audit, where it is an error */
+	const char *code;
+	const char *function;		/* of the endpoint; NULL: there is none such */
+	Eid		   *eid;
+	Iccid		iccid;
 } Answer;
 
 /* ------------------------------------------------------------------------
@@ -127,6 +134,7 @@ refuse(Answer *answer, const char *code, const char *message)
 	escape_json(&body, text);
 	appendStringInfoChar(&body, '}');
 	answer->status = codes[i].status;
+	answer->code = codes[i].code;
 	answer->body = body.data;
 	answer->location = NULL;
 }
@@ -620,12 +628,12 @@ call(const ProviderRoute *route, const ProviderBody *body, const char *volatile 
 	if (body->eid != NULL)
 	{
 		*field = r1_2 ? "esimProfile.eid" : "esim.eid";
-		eid = eid_from_text(body->eid, strlen(body->eid), esim_check_digits);
+		eid = answer->eid = eid_from_text(body->eid, strlen(body->eid), esim_check_digits);
 	}
 	if (body->iccid != NULL)
 	{
 		*field = r1_2 ? "esimProfile.iccid" : "esim.iccid";
-		iccid = iccid_from_text(body->iccid, strlen(body->iccid), esim_check_digits);
+		iccid = answer->iccid = iccid_from_text(body->iccid, strlen(body->iccid), esim_check_digits);
 	}
 	if (body->activation_code != NULL)
 	{
@@ -738,6 +746,7 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		refuse(answer, "NOT_FOUND", NULL);
 		return;
 	}
+	answer->function = endpoints[route.endpoint].function;
 	if (strcmp(method, endpoints[route.endpoint].method) != 0)
 	{
 		answer->allow = endpoints[route.endpoint].method;
@@ -803,6 +812,27 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 	call_safely(&route, body, answer);
 }
 
+/*
+ * What is refused leaves a row; what is done has the row of the function that
+ * did it.  Nothing can be written in a transaction that only reads.
+ */
+static void
+audit(const Answer *answer)
+{
+	EsimAuditEntry entry = {answer->eid, answer->iccid, NULL, NULL};
+	EsimRights	rights;
+
+	if (answer->status < 400 || XactReadOnly)
+		return;
+	entry.outcome = psprintf("%d %s%s%s", answer->status, answer->code,
+							 answer->function ? ", " : "", answer->function ? answer->function : "");
+	SPI_connect();
+	esim_enter_owner(&rights);
+	esim_audit(rights.caller, "esim_camara", &entry, 1);
+	esim_leave_owner(&rights);
+	SPI_finish();
+}
+
 static void
 append_header(StringInfo headers, const char *name, const char *value)
 {
@@ -841,6 +871,7 @@ esim_camara(PG_FUNCTION_ARGS)
 	memset(&answer, 0, sizeof(answer));
 	read_headers(PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2), &headers);
 	serve(method, text_argument(fcinfo, 1), &headers, text_argument(fcinfo, 3), &answer);
+	audit(&answer);
 
 	initStringInfo(&text);
 	appendStringInfoChar(&text, '{');

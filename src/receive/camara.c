@@ -146,6 +146,7 @@ receive_camara(Received *received)
 		eid = receive_member(received->event, "data.eid");
 	if (!all_digits(eid, 32, 32))
 		eid = NULL;
+	received->eid = eid;
 	if (operation != NULL && (operation[0] == '\0' || strlen(operation) > 127))
 		operation = NULL;
 

@@ -393,6 +393,8 @@ receive_es2plus(Received *received)
 
 	if (!es2plus_progress(received->text, received->length, &progress, &reason))
 		receive_refuse(psprintf("HandleDownloadProgressInfo %s.", reason));
+	received->eid = pstrdup(progress.eid);
+	received->iccid = pstrdup(progress.iccid);
 
 	said = psprintf("notification point %d: %s%s%s%s%s", progress.point,
 					status_words[progress.execution.status],

@@ -19,7 +19,7 @@ $$;
 -- Forgets all operations; the profiles are DISABLED again.
 CREATE PROCEDURE bench_clear() LANGUAGE plpgsql AS $$
 BEGIN
-	TRUNCATE esim_operation, esim_pending, esim_attempt, esim_profile_event, esim_deferred, esim_idempotency, esim_operation_secret;
+	TRUNCATE esim_operation, esim_pending, esim_attempt, esim_profile_event, esim_deferred, esim_idempotency, esim_operation_secret, esim_audit;
 	UPDATE esim_profile SET state = 'DISABLED' WHERE state <> 'DISABLED';
 	COMMIT;
 END
