@@ -38,6 +38,7 @@ static const char *const names[FAULT_KINDS] = {
 	[FAULT_WRONG_TYPES] = "wrong_types",
 	[FAULT_EMPTY_BODY] = "empty_body",
 	[FAULT_DUPLICATE_KEYS] = "duplicate_keys",
+	[FAULT_EDIT] = "edit",
 	[FAULT_DEVICE_FAIL] = "device_fail",
 	[FAULT_DEVICE_LOST] = "device_lost",
 	[FAULT_DEVICE_UNREPORTED] = "device_unreported",
@@ -66,6 +67,8 @@ fault_free(Fault *fault)
 	free(fault->retry_after);
 	free(fault->location);
 	free(fault->content_type);
+	free(fault->from);
+	free(fault->to);
 	json_decref(fault->headers);
 	free(fault);
 }
@@ -209,6 +212,10 @@ set_property(Fault *fault, const char *key, json_t *value)
 		return set_text(&fault->location, value);
 	if (strcmp(key, "content_type") == 0)
 		return set_text(&fault->content_type, value);
+	if (strcmp(key, "from") == 0)
+		return set_text(&fault->from, value) && *fault->from != '\0';
+	if (strcmp(key, "to") == 0)
+		return set_text(&fault->to, value);
 	if (strcmp(key, "headers") == 0)
 	{
 		json_decref(fault->headers);

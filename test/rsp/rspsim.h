@@ -473,6 +473,7 @@ typedef enum FaultKind
 	FAULT_WRONG_TYPES,
 	FAULT_EMPTY_BODY,
 	FAULT_DUPLICATE_KEYS,
+	FAULT_EDIT,
 	FAULT_DEVICE_FAIL,
 	FAULT_DEVICE_LOST,
 	FAULT_DEVICE_UNREPORTED,
@@ -510,6 +511,8 @@ typedef struct Fault
 	char	   *retry_after;
 	char	   *location;
 	char	   *content_type;
+	char	   *from;			/* edit: what is replaced, NULL: all */
+	char	   *to;
 	json_t	   *headers;
 	uint64_t	bytes;
 	uint64_t	rate;
