@@ -195,7 +195,7 @@ typedef struct EimRow
 {
 	const char *key;			/* of the result */
 	int			number;			/* SGP.32's, -1: has none */
-	const char *name;
+	const char *name;			/* NULL: any */
 	Meaning		meaning;
 	const char *code;			/* CAMARA's, or esim's; NULL: M_OK */
 	const char *message;
@@ -278,9 +278,8 @@ static const EimRow eim_rows[] = {
 	{"rollbackResult", 127, "undefinedError", M_ROLLBACK_FAILED, "ROLLED_BACK",
 	"the device lost its connection with the profile and could not go back"},
 
-	{"cancelSessionResult", -1, "ok", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device cancelled the download"},
-	{"cancelSessionResult", -1, "undefinedError", M_FINAL, "SERVICE_NOT_APPLICABLE",
+	/* whatever it says */
+	{"cancelSessionResult", -1, NULL, M_FINAL, "SERVICE_NOT_APPLICABLE",
 	"the device cancelled the download"},
 
 	{"processingTerminated", 1, "resultSizeOverflow", M_UNCLEAR, "INTERNAL",
@@ -1742,14 +1741,14 @@ find_row(const char *key, const json_t *value)
 	else if (text != NULL && *text != '\0' && strlen(text) <= 3 &&
 			 strspn(text, "0123456789") == strlen(text))
 		number = atoi(text);
-	if (number < 0 && text == NULL)
-		return &eim_other;
 	for (i = 0; i < lengthof(eim_rows); i++)
 	{
 		const EimRow *row = &eim_rows[i];
 
-		if (strcmp(row->key, key) == 0 &&
-			(number >= 0 ? row->number == number : strcasecmp(row->name, text) == 0))
+		if (strcmp(row->key, key) != 0)
+			continue;
+		if (row->name == NULL || (number >= 0 && row->number == number) ||
+			(number < 0 && text != NULL && strcasecmp(row->name, text) == 0))
 			return row;
 	}
 	return &eim_other;
@@ -2137,6 +2136,17 @@ resolve_lost(RspConversation *c, const EimList *list)
 	if (act == ORDER_DISABLE_DELETE && list->found && list->state == RSP_STATE_DISABLED)
 	{
 		if (!memo_set_flag(op, "disabled") || !set_act(op, ORDER_DELETE))
+		{
+			no_memory(c);
+			return;
+		}
+	}
+	else if (act == ORDER_DELETE && memo_flag(op, "disabled") && list->found &&
+			 list->state == RSP_STATE_ENABLED)
+	{
+		/* it was told to be disabled, or has been enabled again */
+		memo_clear(op, "disabled");
+		if (!set_act(op, ORDER_DISABLE_DELETE))
 		{
 			no_memory(c);
 			return;
