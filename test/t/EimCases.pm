@@ -65,6 +65,8 @@ sub add_case
 	return;
 }
 
+sub last_case { return $cases[-1]; }
+
 sub card
 {
 	my $digits = shift;
@@ -84,7 +86,8 @@ sub fill_in
 	return $value =~ s/\{(eid|iccid|card)\}/$case->{$1}/gr;
 }
 
-# first: number of the first eUICC; url: of a case's eIM; during: called while they run
+# first: number of the first eUICC; url: of a case's eIM; before, during: called before the first
+# request and while they run
 sub run_cases
 {
 	my ($node, $db, $simulator, %how) = @_;
@@ -135,6 +138,7 @@ sub run_cases
 		}
 		$n++;
 	}
+	$how{before}->() if $how{before};
 	$simulator->post('/euicc', \@euiccs);
 	$simulator->post('/fault', \@rules) if @rules;
 	$node->safe_psql($db, "BEGIN;\n$sql" . 'COMMIT');
@@ -146,14 +150,22 @@ sub run_cases
 	$how{during}->(@run) if $how{during};
 	foreach my $case (grep { $_->{parked} } @run)
 	{
-		hurry($node, $db, sub { value($node, $db, "SELECT phase FROM esim_operation WHERE id = '$case->{id}'") eq 'PARKED' }, @run);
-		my ($row) = rows($node, $db, "SELECT phase, phase_reason <> '' FROM esim_operation WHERE id = '$case->{id}'");
-		is("@$row", 'PARKED t', "$case->{name}: parked, with a reason");
+		my $seen = '';
+
+		hurry($node, $db, sub {
+			my ($row) = rows($node, $db, "SELECT phase, phase_reason <> '' FROM esim_operation WHERE id = '$case->{id}'");
+			$seen = "@$row";
+			return $seen eq 'PARKED t';
+		}, @run);
+		is($seen, 'PARKED t', "$case->{name}: parked, with a reason");
 		$simulator->delete("/fault?server=$case->{tenant}") if $case->{resume};
 	}
 	$node->safe_psql($db, 'SELECT esim_resume()') if grep { $_->{parked} } @run;
 	ok(hurry($node, $db, sub { value($node, $db, q(SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED')) eq '0' }, @run), 'all complete')
 	  or wait_completed($node, $db, 0.1);
+	my %name = map { $_->{id} => $_->{name} } @run;
+	note("$_->[1] s: $name{$_->[0]}") foreach grep { $name{ $_->[0] } } rows($node, $db, q(SELECT id, round(extract(epoch FROM completed_at - created_at), 1)
+		FROM esim_operation WHERE completed_at IS NOT NULL ORDER BY completed_at - created_at DESC LIMIT 10));
 	judge($node, $db, $simulator, @run);
 	return @run;
 }
@@ -168,7 +180,7 @@ sub hurry
 	while (time() < $end)
 	{
 		return 1 if $so->();
-		$node->safe_psql($db, "UPDATE esim_pending SET next_at = now() WHERE state = 'W' AND NOT claimed AND next_at > now() + interval '1 second'"
+		$node->safe_psql($db, "UPDATE esim_pending SET next_at = now() WHERE state IN ('W', 'P') AND NOT claimed AND next_at > now() + interval '1 second'"
 			  . ' AND operation IN (' . join(', ', @ids) . ')') if @ids;
 		Time::HiRes::sleep(0.1);
 	}
