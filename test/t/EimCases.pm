@@ -54,7 +54,7 @@ my @cases;
 #	others		profiles beside it on the eUICC: [ state, ... ]
 #	parked		it waits for an administrator at first; resume: then the rules are dropped
 #	hurry		its waits are cut short
-#	call		another call than the kind's
+#	call		another call than the kind's; later: it is not asked for at the beginning
 sub add_case
 {
 	my (%case) = @_;
@@ -138,15 +138,12 @@ sub run_cases
 		}
 		$n++;
 	}
-	$how{before}->() if $how{before};
 	$simulator->post('/euicc', \@euiccs);
 	$simulator->post('/fault', \@rules) if @rules;
+	$how{before}->(@run) if $how{before};
 	$node->safe_psql($db, "BEGIN;\n$sql" . 'COMMIT');
 
-	my @ids = split /\n/, query($node, $db, "SET esim.lockout_guard = off;\n"
-		. join("\n", map { 'SELECT ' . ($_->{call} // $call{ $_->{kind} })->($_->{eid}, $_->{iccid}) . ';' } @run));
-	$run[$_]{id} = $ids[$_] foreach 0 .. $#run;
-
+	enqueue($node, $db, grep { !$_->{later} } @run);
 	$how{during}->(@run) if $how{during};
 	foreach my $case (grep { $_->{parked} } @run)
 	{
@@ -161,7 +158,8 @@ sub run_cases
 		$simulator->delete("/fault?server=$case->{tenant}") if $case->{resume};
 	}
 	$node->safe_psql($db, 'SELECT esim_resume()') if grep { $_->{parked} } @run;
-	ok(hurry($node, $db, sub { value($node, $db, q(SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED')) eq '0' }, @run), 'all complete')
+	ok(hurry($node, $db, sub { value($node, $db, q(SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED')) eq '0' },
+		$how{hurry_all} ? map { { id => $_->[0], hurry => 1 } } rows($node, $db, q(SELECT id FROM esim_operation WHERE status = 'ACCEPTED')) : @run), 'all complete')
 	  or wait_completed($node, $db, 0.1);
 	my %name = map { $_->{id} => $_->{name} } @run;
 	note("$_->[1] s: $name{$_->[0]}") foreach grep { $name{ $_->[0] } } rows($node, $db, q(SELECT id, round(extract(epoch FROM completed_at - created_at), 1)
@@ -170,11 +168,22 @@ sub run_cases
 	return @run;
 }
 
+# Asks for the operations; run_cases() does, but of those that are for later.
+sub enqueue
+{
+	my ($node, $db, @run) = @_;
+	my @ids = split /\n/, query($node, $db, "SET esim.lockout_guard = off;\n"
+		. join("\n", map { 'SELECT ' . ($_->{call} // $call{ $_->{kind} })->($_->{eid}, $_->{iccid}) . ';' } @run));
+
+	$run[$_]{id} = $ids[$_] foreach 0 .. $#run;
+	return;
+}
+
 # Waits until it is so, and cuts the waits of some short.
 sub hurry
 {
 	my ($node, $db, $so, @run) = @_;
-	my @ids = map { "'$_->{id}'" } grep { $_->{hurry} } @run;
+	my @ids = map { "'$_->{id}'" } grep { $_->{hurry} && $_->{id} } @run;
 	my $end = time() + 3 * $EsimTest::patience;
 
 	while (time() < $end)
