@@ -146,6 +146,26 @@ is(value($node, $other_db, q(SELECT count(*) FROM esim_operation WHERE result = 
 
 ledger_is_exact($simulator, 'ledger');
 my $eim = $simulator->get('/eim');
+
+# a fleet whose devices are away, at an eIM that may be asked little: who only looks does not keep
+# new orders out
+my $crowd = 400;
+create_server($node, $db, $simulator, 'crowd', protocol => 'eim', url => "$simulator->{url}/crowd/eim");
+$simulator->post('/euicc', [ map { { eid => eid($_), online => $away, profiles => [ { iccid => iccid(4 * $_), state => 'DISABLED' } ] } } 1000 .. 1000 + $crowd ]);
+$simulator->post('/euicc', { eid => eid(1000 + $crowd), online => $true });
+$node->safe_psql($db, join("\n", map { "INSERT INTO esim_device (eid, server) VALUES ('@{[eid($_)]}', 'crowd'); INSERT INTO esim_profile (iccid, eid, state) VALUES ('@{[iccid(4 * $_)]}', '@{[eid($_)]}', 'DISABLED');" } 1000 .. 1000 + $crowd)
+	. join("\n", map { "SELECT esim_enable('@{[iccid(4 * $_)]}');" } 1000 .. 999 + $crowd));
+ok(wait_until($node, $db, q(SELECT count(*) FROM esim_operation WHERE server = 'crowd' AND phase = 'WAITING_DEVICE'), $crowd), 'a crowd waits');
+alter_server($node, $db, 'crowd', rate_limit => 20);
+$node->safe_psql($db, q(UPDATE esim_pending SET next_at = now() WHERE server = 'crowd' AND state = 'W' AND NOT claimed));
+my $since = value($node, $db, 'SELECT clock_timestamp()');
+my $one = value($node, $db, "SELECT esim_enable('@{[iccid(4 * (1000 + $crowd))]}')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$one'", 'SUCCESS'), 'a new order is carried out');
+my $looked = value($node, $db, qq(SELECT count(*) FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation JOIN esim_operation n ON n.id = '$one'
+	WHERE o.server = 'crowd' AND o.id <> n.id AND a.at > '$since' AND a.at < n.completed_at));
+cmp_ok($looked, '<', $crowd / 2, 'before all of the crowd are looked up');
+ok(wait_until($node, $db, qq(SELECT count(*) > 20 FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation WHERE o.server = 'crowd' AND a.at > '$since'), 't'),
+	'they are looked up as well');
 is(join(', ', map { $_->{name} } grep { $_->{group} !~ /older/ && $eim->{ $_->{tenant} }{overlaps} } @run), '', 'never two open orders of one eUICC, but for the one of somebody else');
 is($eim->{late}{new} + $eim->{days}{new}, 0, 'no order is left behind');
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
