@@ -356,7 +356,7 @@ CREATE TABLE esim_pending (
 		autovacuum_analyze_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX esim_pending_lane_idx ON esim_pending (lane, seq);
 CREATE INDEX esim_pending_new_idx ON esim_pending (shard, seq) WHERE state = 'N';
-CREATE INDEX esim_pending_ready_idx ON esim_pending (server, shard, urgency, seq) WHERE state = 'R';
+CREATE INDEX esim_pending_ready_idx ON esim_pending (server, shard, (polls > 0), urgency, seq) WHERE state = 'R';
 CREATE INDEX esim_pending_due_idx ON esim_pending (shard, next_at) WHERE state IN ('W', 'D', 'P') AND next_at IS NOT NULL;
 CREATE INDEX esim_pending_unresolved_idx ON esim_pending (server, kind) WHERE unresolved;
 CREATE INDEX esim_pending_expiry_idx ON esim_pending (shard, expires_at);

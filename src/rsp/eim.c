@@ -39,9 +39,17 @@
  *	old		orders that are through, to be taken away at the eIM
  *	past	orders that are not to be taken for the one that is looked for
  *	kill	an order that may be open and must be taken away before the next
- *	listed	the eIM's orders were listed, to find a lost one
+ *	strange	how often in a row the eIM told of another eUICC's order instead
+ *	from	a lost order is being looked for: when the first list was asked for
+ *	listed	the eIM's orders are listed
  *	unknown	those of them that are still to be looked up
+ *	asked	the worker was asked which of them esim knows
+ *	more	there are more of them, beyond
+ *	beyond	the last one that was looked up
+ *	again	how often the next of them could not be looked up
  *	blind	one of them could not be read
+ *	vanished	the order that is looked for had a name that the eIM does not know
+ *	unmade	how often in a row an order was not made
  *	since	when a lost answer was noticed whose time of sending is not known
  *	life	the eIM's patience with devices, in seconds, once it has shown
  *	iccid	the ICCID that the download got
@@ -57,6 +65,7 @@
  *-------------------------------------------------------------------------
  */
 #include "rsp.h"
+#include "eim_outcome.h"
 #include "json.h"
 
 #include <ctype.h>
@@ -70,6 +79,7 @@
 
 #define POLL_BASE_MS	INT64_C(1000)
 #define POLL_MAX_MS		INT64_C(600000)
+#define POLL_FAR_MS		INT64_C(3600000)	/* after days */
 #define POLL_WORK_MS	INT64_C(15000)	/* the device is at it */
 #define RETRY_BASE_MS	INT64_C(1000)
 #define RETRY_MAX_MS	INT64_C(300000)
@@ -78,10 +88,15 @@
 #define PARK_MAX_MS		INT64_C(3600000)
 #define RETRY_AFTER_MAX_MS INT64_C(86400000)
 
+/* of the time waited, the longest interval is this part: ten minutes after a
+ * day, an hour after six */
+#define POLLS_OF_WAIT	144
+
 /* rest_timeout_noshow as shipped; the eIM looks for such orders every 10 s */
 #define USUAL_LIFE_S	1800
 #define LONGEST_LIFE_S	(31 * 86400)
 #define LIFE_MARGIN_MS	INT64_C(12000)
+#define LEAST_LIFE_MS	INT64_C(2000)
 
 /* After its time-out a request may still be on its way; only then does an
  * order that is not listed count as not made. */
@@ -98,11 +113,12 @@
 #define MAX_TRIES		5		/* orders in a row of which nothing became known */
 #define MAX_LISTS		10
 #define MAX_REPLAYS		3
+#define MAX_STRANGE		3		/* orders of another eUICC in a row */
 #define MAX_FINDS		24		/* look-ups of unknown orders in one turn */
-#define MAX_KEPT		1000	/* unknown orders that the memo holds */
+#define MAX_FIND_TRIES	3		/* of one of them */
+#define MAX_KEPT		RSP_MAX_CANDIDATES	/* unknown orders that the memo holds */
 #define MAX_PAST		8
 #define MAX_PROFILES	RSP_MAX_REPORTS
-#define MAX_RESULTS		64
 
 #define CARD_HEX		(2 * ICCID_CARD_SIZE)
 
@@ -117,236 +133,6 @@ typedef enum EimStep
 	STEP_KILL,					/* of one that may be open */
 	STEP_FIND					/* and above: of an unknown order, the how manyth of this turn */
 } EimStep;
-
-/* ----- orders ----- */
-
-typedef enum EimOrder
-{
-	ORDER_DOWNLOAD,
-	ORDER_ENABLE,
-	ORDER_DISABLE,
-	ORDER_DELETE,
-	ORDER_DISABLE_DELETE,
-	ORDER_SET_FALLBACK,
-	ORDER_UNSET_FALLBACK,
-	ORDER_LIST,
-	ORDER_COUNT
-} EimOrder;
-
-typedef struct EimOrderRow
-{
-	const char *name;			/* as the memo has it */
-	const char *facility;
-	const char *psmo[2];		/* NULL: no (second) one */
-	const char *result[2];		/* what the outcome calls theirs */
-} EimOrderRow;
-
-static const EimOrderRow eim_orders[ORDER_COUNT] = {
-	[ORDER_DOWNLOAD] = {"download", "download", {NULL, NULL},
-	{"profileInstallationResult", NULL}},
-	[ORDER_ENABLE] = {"enable", "psmo", {"enable", NULL}, {"enableResult", NULL}},
-	[ORDER_DISABLE] = {"disable", "psmo", {"disable", NULL}, {"disableResult", NULL}},
-	[ORDER_DELETE] = {"delete", "psmo", {"delete", NULL}, {"deleteResult", NULL}},
-	[ORDER_DISABLE_DELETE] = {"disable-delete", "psmo", {"disable", "delete"},
-	{"disableResult", "deleteResult"}},
-	[ORDER_SET_FALLBACK] = {"set-fallback", "psmo", {"setFallbackAttribute", NULL},
-	{"setFallbackAttributeResult", NULL}},
-	[ORDER_UNSET_FALLBACK] = {"unset-fallback", "psmo", {"unsetFallbackAttribute", NULL},
-	{"unsetFallbackAttributeResult", NULL}},
-	[ORDER_LIST] = {"list", "psmo", {"listProfileInfo", NULL}, {"listProfileInfoResult", NULL}}
-};
-
-/* ----- what results mean ----- */
-
-typedef enum Meaning
-{
-	M_OK,
-	M_ALREADY,					/* not done: it is so already */
-	M_STATE,					/* not done because of the state: it may be so already */
-	M_ABSENT,					/* not done: the profile is not on the eUICC */
-	M_FINAL,					/* not done, and it will not be otherwise */
-	M_RETRY,					/* not done, try later */
-	M_REPLAY,					/* not done: the eIM's counter is behind */
-	M_NO_ROLLBACK,				/* not done: there is nothing to roll back to */
-	M_UNDEFINED,				/* failed; whether it had an effect is not said: ask, do not repeat */
-	M_UNCLEAR,					/* nobody knows: ask, then repeat */
-	M_NOSHOW,					/* the device never fetched it */
-	M_ROLLED_BACK,				/* done, and taken back */
-	M_ROLLBACK_FAILED			/* done, and perhaps taken back */
-} Meaning;
-
-typedef struct EimRow
-{
-	const char *key;			/* of the result */
-	int			number;			/* SGP.32's, -1: has none */
-	const char *name;
-	Meaning		meaning;
-	const char *code;			/* CAMARA's, or esim's; NULL: M_OK */
-	const char *message;
-} EimRow;
-
-#define NOT_THERE "the profile is not on the eUICC"
-#define POLICY "the profile's policy rules forbid it"
-#define CAT_BUSY "the device is busy with the card"
-#define UNDEFINED "the eUICC reports an error without a reason"
-#define SMDP_REFUSED "the SM-DP+ refused the download"
-#define EUICC_REFUSED "the eUICC refused the download"
-
-/*
- * Every result of SGP.32 v1.2 and of onomondo-eim.  A v1.0 eIM prints the
- * number of a v1.2 result that it has no name for.
- */
-static const EimRow eim_rows[] = {
-	{"enableResult", 0, "ok", M_OK, NULL, NULL},
-	{"enableResult", 1, "iccidOrAidNotFound", M_ABSENT, "IDENTIFIER_MISMATCH", NOT_THERE},
-	{"enableResult", 2, "profileNotInDisabledState", M_STATE, "INCOMPATIBLE_STATE",
-	"the profile is not disabled"},
-	{"enableResult", 3, "disallowedByPolicy", M_FINAL, "INCOMPATIBLE_STATE", POLICY},
-	{"enableResult", 5, "catBusy", M_RETRY, "ABORTED", CAT_BUSY},
-	{"enableResult", 7, "commandError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-	{"enableResult", 20, "rollbackNotAvailable", M_NO_ROLLBACK, "INCOMPATIBLE_STATE",
-	"the eUICC cannot roll back: enable without rollback"},
-	{"enableResult", 127, "undefinedError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-
-	{"disableResult", 0, "ok", M_OK, NULL, NULL},
-	{"disableResult", 1, "iccidOrAidNotFound", M_ABSENT, "IDENTIFIER_MISMATCH", NOT_THERE},
-	{"disableResult", 2, "profileNotInEnabledState", M_STATE, "INCOMPATIBLE_STATE",
-	"the profile is not enabled"},
-	{"disableResult", 3, "disallowedByPolicy", M_FINAL, "INCOMPATIBLE_STATE", POLICY},
-	{"disableResult", 5, "catBusy", M_RETRY, "ABORTED", CAT_BUSY},
-	{"disableResult", 7, "commandError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-	{"disableResult", 127, "undefinedError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-
-	{"deleteResult", 0, "ok", M_OK, NULL, NULL},
-	{"deleteResult", 1, "iccidOrAidNotFound", M_ABSENT, "IDENTIFIER_MISMATCH", NOT_THERE},
-	{"deleteResult", 2, "profileNotInDisabledState", M_STATE, "INCOMPATIBLE_STATE",
-	"the profile is not disabled"},
-	{"deleteResult", 3, "disallowedByPolicy", M_FINAL, "INCOMPATIBLE_STATE", POLICY},
-	{"deleteResult", 5, "catBusy", M_RETRY, "ABORTED", CAT_BUSY},
-	{"deleteResult", 7, "commandError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-	{"deleteResult", 20, "rollbackNotAvailable", M_FINAL, "INCOMPATIBLE_STATE",
-	"the eUICC may yet have to roll back to the profile"},
-	{"deleteResult", 21, "returnFallbackProfile", M_FINAL, "INCOMPATIBLE_STATE",
-	"the eUICC may yet have to return from its fallback profile to this one"},
-	{"deleteResult", 127, "undefinedError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-
-	{"setFallbackAttributeResult", 0, "ok", M_OK, NULL, NULL},
-	{"setFallbackAttributeResult", 1, "iccidOrAidNotFound", M_ABSENT, "IDENTIFIER_MISMATCH",
-	NOT_THERE},
-	{"setFallbackAttributeResult", 2, "fallbackNotAllowed", M_FINAL, "INCOMPATIBLE_STATE",
-	"the profile may not be the fallback profile"},
-	{"setFallbackAttributeResult", 3, "fallbackProfileEnabled", M_FINAL, "INCOMPATIBLE_STATE",
-	"the present fallback profile is the enabled one"},
-	{"setFallbackAttributeResult", 127, "undefinedError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-
-	{"unsetFallbackAttributeResult", 0, "ok", M_OK, NULL, NULL},
-	{"unsetFallbackAttributeResult", 2, "noFallbackAttribute", M_ALREADY, NULL, NULL},
-	{"unsetFallbackAttributeResult", 3, "fallbackProfileEnabled", M_FINAL, "INCOMPATIBLE_STATE",
-	"the present fallback profile is the enabled one"},
-	{"unsetFallbackAttributeResult", 7, "commandError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-	{"unsetFallbackAttributeResult", 127, "undefinedError", M_UNDEFINED, "INTERNAL", UNDEFINED},
-
-	{"listProfileInfoResult", 1, "incorrectInputValues", M_FINAL, "INTERNAL",
-	"the eUICC does not understand how it is asked"},
-	{"listProfileInfoResult", 11, "profileChangeOngoing", M_RETRY, "ABORTED",
-	"the eUICC is just changing profiles"},
-	{"listProfileInfoResult", 127, "undefinedError", M_UNCLEAR, "INTERNAL", UNDEFINED},
-	{"listProfileInfoResult", -1, "errorResult", M_UNCLEAR, "INTERNAL", UNDEFINED},
-
-	{"profileInstallationResult", -1, "successResult", M_OK, NULL, NULL},
-	{"profileInstallationResult", -1, "errorResult", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the eUICC could not install the profile"},
-
-	{"rollbackResult", 0, "ok", M_ROLLED_BACK, "ROLLED_BACK",
-	"the device lost its connection with the profile and went back to the former one"},
-	{"rollbackResult", 127, "undefinedError", M_ROLLBACK_FAILED, "ROLLED_BACK",
-	"the device lost its connection with the profile and could not go back"},
-
-	{"cancelSessionResult", -1, "ok", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device cancelled the download"},
-	{"cancelSessionResult", -1, "undefinedError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device cancelled the download"},
-
-	{"processingTerminated", 1, "resultSizeOverflow", M_UNCLEAR, "INTERNAL",
-	"the eUICC broke off: the results became too long"},
-	{"processingTerminated", 2, "unknownOrDamagedCommand", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the eUICC does not know the command"},
-	{"processingTerminated", 3, "interruption", M_UNCLEAR, "INTERNAL",
-	"the eUICC was interrupted"},
-	{"processingTerminated", 127, "undefinedError", M_UNCLEAR, "INTERNAL", UNDEFINED},
-
-	{"euiccPackageErrorCode", 3, "invalidEid", M_FINAL, "IDENTIFIER_MISMATCH",
-	"the device's eUICC has another EID"},
-	{"euiccPackageErrorCode", 4, "replayError", M_REPLAY, "CONFLICT",
-	"the eIM's counter for this eUICC is behind: raise counterValue at the eIM"},
-	{"euiccPackageErrorCode", 6, "counterValueOutOfRange", M_FINAL, "OUT_OF_RANGE",
-	"the eIM's counter for this eUICC is used up"},
-	{"euiccPackageErrorCode", 15, "sizeOverflow", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the order is too long for the eUICC"},
-	{"euiccPackageErrorCode", 104, "ecallActive", M_RETRY, "ABORTED",
-	"the device is in an emergency call"},
-	{"euiccPackageErrorCode", 127, "undefinedError", M_UNCLEAR, "INTERNAL", UNDEFINED},
-	{"euiccPackageErrorCode", -1, "counterValueMismatch", M_UNCLEAR, "INTERNAL",
-	"the eUICC answered another order than this"},
-
-	{"eimPackageError", 1, "invalidPackageFormat", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device does not understand the order"},
-	{"eimPackageError", 2, "unknownPackage", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device does not understand the order"},
-	{"eimPackageError", 127, "undefinedError", M_UNCLEAR, "INTERNAL",
-	"the device reports an error without a reason"},
-
-	{"error", -1, "malformedResult", M_UNCLEAR, "INTERNAL",
-	"the eIM could not read the eUICC's answer"},
-
-	{"procedureError", -1, "initiateAuthenticationError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	SMDP_REFUSED},
-	{"procedureError", -1, "authenticateResponseError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	EUICC_REFUSED},
-	{"procedureError", -1, "authenticateClientError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	SMDP_REFUSED},
-	{"procedureError", -1, "downloadResponseError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	EUICC_REFUSED},
-	{"procedureError", -1, "getBoundProfilePackageError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	SMDP_REFUSED},
-	{"procedureError", -1, "cancelSessionResponseError", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the device cancelled the download"},
-	{"procedureError", -1, "handleNotificationError", M_UNDEFINED, "INTERNAL",
-	"the SM-DP+ did not take the notification of the installation"},
-	{"procedureError", -1, "euiccSignatureInvalid", M_UNDEFINED, "INTERNAL",
-	"the signature of the eUICC's answer is not valid"},
-	{"procedureError", -1, "badPsmo", M_FINAL, "SERVICE_NOT_APPLICABLE",
-	"the eIM does not know the command: it needs SGP.32 v1.2"},
-	{"procedureError", -1, "badEco", M_FINAL, "INTERNAL", "the eIM does not understand the order"},
-	{"procedureError", -1, "badEdr", M_FINAL, "INTERNAL", "the eIM does not understand the order"},
-	{"procedureError", -1, "badOrder", M_FINAL, "INTERNAL",
-	"the eIM does not understand the order"},
-	{"procedureError", -1, "abortedOrder", M_UNCLEAR, "ABORTED",
-	"the eIM was restarted while it was at the order"},
-	{"procedureError", -1, "stuckOrder", M_UNCLEAR, "TIMEOUT",
-	"the device did not end the order in time"},
-	{"procedureError", -1, "noshowOrder", M_NOSHOW, "TIMEOUT",
-	"the device did not fetch the order in time"},
-	{"procedureError", -1, "undefinedError", M_UNDEFINED, "INTERNAL",
-	"the eIM reports an error without a reason"}
-};
-
-/* what the table does not have */
-static const EimRow eim_other = {
-	"", -1, "", M_UNCLEAR, "INTERNAL", "the outcome cannot be understood"
-};
-static const EimRow eim_silent = {
-	"", -1, "", M_UNCLEAR, "INTERNAL", "the outcome is not told"
-};
-static const EimRow eim_gone = {
-	"status", -1, "absent", M_UNCLEAR, "INTERNAL", "the eIM no longer has the order"
-};
-static const EimRow eim_unreadable = {
-	"", -1, "", M_UNCLEAR, "INTERNAL", "the eIM's answers cannot be understood"
-};
-static const EimRow eim_half = {
-	"", -1, "", M_UNCLEAR, "INTERNAL", "the eUICC did not carry out all of the order"
-};
 
 /* ----- what statuses of HTTP mean ----- */
 
@@ -918,6 +704,9 @@ tidy(RspConversation *c)
 
 	if (op->rsp_operation_id[0] != '\0')
 	{
+		/* one that seems to be another eUICC's is not touched */
+		if (memo_number(op, "strange") > 0)
+			return;
 		order_path(path, sizeof(path), current(op), "delete", op->rsp_operation_id);
 		rsp_cleanup(c, "GET", path);
 	}
@@ -1049,6 +838,7 @@ order_text(const char *eid, json_t *order)
 }
 
 static void look_for_order(RspConversation *c);
+static void vanished(RspConversation *c);
 
 /* Hands in the current order, if no other can be open. */
 static void
@@ -1168,6 +958,8 @@ end_of_act(RspOperation *op)
 	memo_clear(op, "told");
 	memo_clear(op, "gone");
 	memo_clear(op, "since");
+	memo_clear(op, "vanished");
+	memo_clear(op, "unmade");
 }
 
 /* The last order stays to be seen in the operation's row. */
@@ -1353,9 +1145,17 @@ static void
 wait_device(RspConversation *c, bool working)
 {
 	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, POLL_MAX_MS);
+	int64_t		waited = op->first_sent_ms != 0 ? op->now_ms - op->first_sent_ms : 0;
+	int64_t		longest = waited / POLLS_OF_WAIT;
+	int64_t		delay;
 	int64_t		life = memo_number(op, "life");
 	int64_t		noshow;
+
+	if (longest < POLL_MAX_MS)
+		longest = POLL_MAX_MS;
+	if (longest > POLL_FAR_MS)
+		longest = POLL_FAR_MS;
+	delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, longest);
 
 	if (life <= 0)
 		life = USUAL_LIFE_S;
@@ -1594,6 +1394,7 @@ typedef struct EimTold
 {
 	OrderStatus status;
 	bool		resource;		/* it says whose order it is: ours */
+	bool		strange;		/* it is another eUICC's */
 	int64_t		at;				/* seconds since 1970, 0: not said */
 	const json_t *outcome;		/* borrowed; NULL: none */
 } EimTold;
@@ -1660,6 +1461,7 @@ read_told(const RspConversation *c, const json_t *root, EimTold *told, const cha
 	if (strcmp(eid, op->eid) != 0)
 	{
 		*why = "the order is for another eUICC";
+		told->strange = true;
 		return false;
 	}
 	ours = order_json(c, current(op));
@@ -1672,230 +1474,6 @@ read_told(const RspConversation *c, const json_t *root, EimTold *told, const cha
 	}
 	told->resource = true;
 	return true;
-}
-
-/* ----- outcomes ----- */
-
-typedef struct EimVerdict
-{
-	const EimRow *row;			/* what decides */
-	char		said[128];		/* in the eIM's words */
-	bool		disabled;		/* the first PSMO of a delete was carried out */
-	bool		turned;			/* it was the first PSMO of a delete that failed */
-	const char *iccid;			/* of the download, as on the card; borrowed */
-	const json_t *list;			/* of listProfileInfo; borrowed, NULL: none */
-} EimVerdict;
-
-/* the words of a result, for people */
-static void
-in_words(char *said, size_t size, const char *key, const json_t *value)
-{
-	if (json_is_string(value))
-		snprintf(said, size, "%.40s: %.80s", key, json_string_value(value));
-	else if (json_is_integer(value))
-		snprintf(said, size, "%.40s: %lld", key, (long long) json_integer_value(value));
-	else
-		snprintf(said, size, "%.40s", key);
-}
-
-static const EimRow *
-find_row(const char *key, const json_t *value)
-{
-	const char *text = json_string_value(value);
-	json_int_t	number = -1;
-	size_t		i;
-
-	if (json_is_integer(value))
-		number = json_integer_value(value);
-	else if (text != NULL && *text != '\0' && strlen(text) <= 3 &&
-			 strspn(text, "0123456789") == strlen(text))
-		number = atoi(text);
-	if (number < 0 && text == NULL)
-		return &eim_other;
-	for (i = 0; i < lengthof(eim_rows); i++)
-	{
-		const EimRow *row = &eim_rows[i];
-
-		if (strcmp(row->key, key) == 0 &&
-			(number >= 0 ? row->number == number : strcasecmp(row->name, text) == 0))
-			return row;
-	}
-	return &eim_other;
-}
-
-static bool
-is_key(const char *key)
-{
-	size_t		i;
-
-	for (i = 0; i < lengthof(eim_rows); i++)
-	{
-		if (strcmp(eim_rows[i].key, key) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* A result that is an object: of a download, of listProfileInfo. */
-static const EimRow *
-object_row(const char *key, const json_t *value, EimVerdict *verdict)
-{
-	const json_t *result = json_object_get(value, "finalResult");
-	const char *name;
-	json_t	   *member;
-
-	if (strcmp(key, "profileInstallationResult") == 0)
-	{
-		in_words(verdict->said, sizeof(verdict->said), key, result);
-		verdict->iccid = json_string_value(json_object_get(value, "iccid"));
-		return result != NULL ? find_row(key, result) : &eim_other;
-	}
-	if (strcmp(key, "listProfileInfoResult") != 0)
-		return &eim_other;
-	if (json_is_string(result) && strcasecmp(json_string_value(result), "successResult") == 0)
-	{
-		verdict->list = json_object_get(value, "profileInfoList");
-		return json_is_array(verdict->list) ? NULL : &eim_other;
-	}
-
-	/* why, if an eIM should say so */
-	json_object_foreach((json_t *) value, name, member)
-	{
-		const EimRow *row = find_row(key, member);
-
-		if (row != &eim_other && row->number >= 0)
-		{
-			in_words(verdict->said, sizeof(verdict->said), key, member);
-			return row;
-		}
-	}
-	in_words(verdict->said, sizeof(verdict->said), key, result);
-	return find_row(key, result);
-}
-
-/*
- * What the outcome of an order comes to.  Results stand in the order of the
- * PSMOs; the first failure ends the package, so there may be fewer of them.
- */
-static void
-judge(EimOrder order, const json_t *outcome, EimVerdict *verdict)
-{
-	const EimOrderRow *kind = &eim_orders[order];
-	const EimRow *got[2] = {NULL, NULL};
-	const EimRow *trouble = NULL;
-	const EimRow *rollback = NULL;
-	char		said[2][128];
-	char		trouble_said[128] = "";
-	char		rollback_said[128] = "";
-	size_t		n = json_array_size(outcome);
-	size_t		i;
-	int			k;
-	bool		listed = false;
-
-	memset(verdict, 0, sizeof(*verdict));
-	memset(said, 0, sizeof(said));
-	for (i = 0; i < n && i < MAX_RESULTS; i++)
-	{
-		json_t	   *entry = json_array_get(outcome, i);
-		const char *key;
-		json_t	   *value;
-
-		json_object_foreach(entry, key, value)
-		{
-			const EimRow *row;
-
-			for (k = 0; k < 2; k++)
-			{
-				if (kind->result[k] != NULL && strcmp(kind->result[k], key) == 0)
-					break;
-			}
-			if (k < 2)
-			{
-				verdict->said[0] = '\0';
-				if (json_is_object(value))
-					row = object_row(key, value, verdict);
-				else
-				{
-					row = find_row(key, value);
-					in_words(verdict->said, sizeof(verdict->said), key, value);
-				}
-				if (row == NULL)
-					listed = true;
-
-				/* of two the worse one counts */
-				else if (got[k] == NULL || got[k]->meaning == M_OK)
-				{
-					got[k] = row;
-					copy(said[k], sizeof(said[k]), verdict->said);
-				}
-			}
-			else if (strcmp(key, "rollbackResult") == 0)
-			{
-				if (rollback == NULL)
-				{
-					rollback = find_row(key, value);
-					in_words(rollback_said, sizeof(rollback_said), key, value);
-				}
-			}
-			else if (is_key(key) && strstr(key, "Result") != NULL &&
-					 strcmp(key, "cancelSessionResult") != 0)
-			{
-				/* of something that was not asked for */
-				if (trouble == NULL)
-					trouble = &eim_other;
-			}
-			else if (is_key(key))
-			{
-				if (trouble == NULL || trouble == &eim_other)
-				{
-					trouble = find_row(key, value);
-					in_words(trouble_said, sizeof(trouble_said), key, value);
-				}
-			}
-		}
-	}
-	verdict->said[0] = '\0';
-	verdict->disabled = order == ORDER_DISABLE_DELETE && got[0] != NULL &&
-		got[0]->meaning == M_OK;
-
-	if (rollback != NULL && order == ORDER_ENABLE)
-	{
-		verdict->row = rollback == &eim_other ? &eim_half : rollback;
-		copy(verdict->said, sizeof(verdict->said), rollback_said);
-		return;
-	}
-	for (k = 0; k < 2; k++)
-	{
-		if (got[k] == NULL || got[k]->meaning == M_OK || got[k]->meaning == M_ALREADY)
-			continue;
-		verdict->row = got[k];
-		verdict->turned = order == ORDER_DISABLE_DELETE && k == 0;
-		copy(verdict->said, sizeof(verdict->said), said[k]);
-		return;
-	}
-	if (trouble != NULL)
-	{
-		/* some of it may have been carried out all the same */
-		verdict->row = got[0] != NULL || listed ? &eim_half : trouble;
-		copy(verdict->said, sizeof(verdict->said), trouble_said);
-		verdict->list = NULL;
-		return;
-	}
-	if (order == ORDER_LIST)
-	{
-		verdict->row = listed ? NULL : &eim_silent;
-		return;
-	}
-	for (k = 0; k < 2 && kind->result[k] != NULL; k++)
-	{
-		if (got[k] == NULL)
-		{
-			verdict->row = got[0] != NULL ? &eim_half : &eim_silent;
-			return;
-		}
-	}
-	verdict->row = got[0];
-	copy(verdict->said, sizeof(verdict->said), said[0]);
 }
 
 /* ----- what is on the eUICC ----- */
@@ -2110,6 +1688,17 @@ resolve_lost(RspConversation *c, const EimList *list)
 			return;
 		}
 	}
+	else if (act == ORDER_DELETE && memo_flag(op, "disabled") && list->found &&
+			 list->state == RSP_STATE_ENABLED)
+	{
+		/* it was told to be disabled, or has been enabled again */
+		memo_clear(op, "disabled");
+		if (!set_act(op, ORDER_DISABLE_DELETE))
+		{
+			no_memory(c);
+			return;
+		}
+	}
 	retire(op);
 	memo_clear(op, "look");
 	memo_clear(op, "reason");
@@ -2272,6 +1861,15 @@ noshow(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 			memo_set_number(op, "life", life);
 	}
 	retire(op);
+	if (op->now_ms - op->last_sent_ms < LEAST_LIFE_MS)
+	{
+		/* an eIM that has no patience at all is not to be asked without end */
+		op->step = STEP_CREATE;
+		rsp_wait(c, RSP_PHASE_RETRYING, retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), "TIMEOUT",
+				 "the eIM gives devices no time to fetch the order");
+		tidy(c);
+		return;
+	}
 	op->failures = 0;
 	send_order(c);
 }
@@ -2502,6 +2100,7 @@ take_told(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 		return;
 	}
 	memo_clear(op, "bad");
+	memo_clear(op, "strange");
 	switch (told->status)
 	{
 		case STATUS_NEW:
@@ -2510,14 +2109,13 @@ take_told(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 			return;
 		case STATUS_ABSENT:
 			rsp_note(c, "gone", "");
-			op->rsp_operation_id[0] = '\0';
-			unclear(c, &eim_gone, "status: absent");
+			vanished(c);
 			return;
 		case STATUS_DONE:
 		case STATUS_ERROR:
 			break;
 	}
-	judge(current(op), told->outcome, &verdict);
+	eim_judge(current(op), told->outcome, &verdict);
 	if (verdict.row != NULL && verdict.row->meaning == M_NOSHOW)
 	{
 		rsp_note(c, "no-show", verdict.said);
@@ -2532,6 +2130,7 @@ take_told(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 static void
 looked_up(RspConversation *c, const HttpAnswer *answer)
 {
+	RspOperation *op = c->op;
 	EimTold		told;
 	const HttpRow *row;
 	const char *reason;
@@ -2547,13 +2146,24 @@ looked_up(RspConversation *c, const HttpAnswer *answer)
 			/* this eIM would say absent; but it is as good */
 			memset(&told, 0, sizeof(told));
 			told.status = STATUS_ABSENT;
-			if (!out_of_patience(c->op))
+			if (!out_of_patience(op))
 			{
 				rsp_note(c, "refused", row->code);
 				later(c, answer, false, row->code, "the server does not have the order");
 			}
 			else
 				take_told(c, &told, answer);
+		}
+		else if (answer->status == 500)
+		{
+			/*
+			 * The eIM's handler has crashed, perhaps at this order alone (its
+			 * outcome cannot be told): then it can be taken away all the same.
+			 */
+			rsp_note(c, "try-later", row->code);
+			not_understood(c, answer, row->code, "the server has trouble with the order");
+			if (c->action.type == RSP_ACT_WAIT)
+				c->action.server_trouble = true;
 		}
 		else if (!not_now(c, answer, row->get, row))
 		{
@@ -2563,13 +2173,17 @@ looked_up(RspConversation *c, const HttpAnswer *answer)
 		return;
 	}
 	root = answer_json(answer, &reason);
-	if (root == NULL || !read_told(c, root, &told, &reason))
+	memset(&told, 0, sizeof(told));
+	if (root != NULL && read_told(c, root, &told, &reason))
+		take_told(c, &told, answer);
+	else
 	{
 		rsp_note(c, "bad-answer", reason);
-		not_understood(c, answer, "INTERNAL", "the server's answer cannot be understood");
+		if (told.strange && memo_count(op, "strange") >= MAX_STRANGE)
+			vanished(c);
+		else
+			not_understood(c, answer, "INTERNAL", "the server's answer cannot be understood");
 	}
-	else
-		take_told(c, &told, answer);
 	json_decref(root);
 }
 
@@ -2587,6 +2201,15 @@ killed(RspConversation *c, const HttpAnswer *answer)
 	json_decref(root);
 	if (!away && no_answer(c, answer))
 		return;
+	if (!away && answer->status >= 500)
+	{
+		/* it is not the order, it is the eIM: when it is well again, the order can be read */
+		rsp_note(c, "try-later", http_row(answer->status)->code);
+		memo_clear(op, "kill");
+		memo_clear(op, "bad");
+		later(c, answer, true, http_row(answer->status)->code, "the server has trouble");
+		return;
+	}
 	if (!away && !out_of_patience(op))
 	{
 		rsp_note(c, "bad-answer", "the order could not be deleted");
@@ -2633,14 +2256,13 @@ sent_at(RspOperation *op)
 
 /* Which orders does the eIM have? */
 static void
-look_for_order(RspConversation *c)
+list_orders(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	char		path[80];
 
 	memo_clear(op, "listed");
 	memo_clear(op, "unknown");
-	memo_clear(op, "blind");
 	op->step = STEP_LIST;
 	order_path(path, sizeof(path), current(op), "list", NULL);
 	rsp_ask(c, "GET", path, NULL);
@@ -2649,9 +2271,52 @@ look_for_order(RspConversation *c)
 static void
 end_search(RspOperation *op)
 {
-	memo_clear(op, "listed");
-	memo_clear(op, "unknown");
-	memo_clear(op, "blind");
+	static const char *const keys[] = {
+		"from", "listed", "unknown", "asked", "more", "beyond", "again", "blind"
+	};
+	size_t		i;
+
+	for (i = 0; i < lengthof(keys); i++)
+		memo_clear(op, keys[i]);
+}
+
+static void
+look_for_order(RspConversation *c)
+{
+	end_search(c->op);
+	if (!memo_set_number(c->op, "from", c->op->now_ms))
+		no_memory(c);
+	else
+		list_orders(c);
+}
+
+/*
+ * The eIM does not know the order by the name that it has given itself, or
+ * another eUICC's order has it.  It may be there under another name.
+ */
+static void
+vanished(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	memo_push(op, "past", op->rsp_operation_id, MAX_PAST);
+	op->rsp_operation_id[0] = '\0';
+	memo_clear(op, "strange");
+	memo_clear(op, "bad");
+	if (memo_flag(op, "vanished") || op->now_ms - op->last_sent_ms > FORGET_MS)
+	{
+		memo_clear(op, "vanished");
+		unclear(c, &eim_gone, "status: absent");
+		return;
+	}
+	if (!memo_set_flag(op, "vanished"))
+	{
+		no_memory(c);
+		return;
+	}
+	op->unresolved = true;
+	op->polls = 0;
+	look_for_order(c);
 }
 
 /* Whether the order was made cannot be found out now. */
@@ -2681,10 +2346,11 @@ search_failed(RspConversation *c, const HttpAnswer *answer, const char *code, co
 		until = sent_at(op) + c->server->timeout_ms + GRACE_MS;
 	if (!enough || op->now_ms < until)
 		later(c, answer, false, code, message);
-	else if (is_list(op))
+	else if (is_list(op) || memo_flag(op, "vanished"))
 	{
 		/* one more list does no harm */
 		memo_clear(op, "bad");
+		memo_clear(op, "vanished");
 		op->unresolved = false;
 		op->failures = 0;
 		unclear(c, &eim_unreadable, "");
@@ -2699,10 +2365,10 @@ static void
 not_found(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	bool		blind = memo_flag(op, "blind");
+	int64_t		from = memo_number(op, "from");
 	int64_t		settled;
 
-	if (blind)
+	if (memo_flag(op, "blind"))
 	{
 		search_failed(c, NULL, "INTERNAL", "one of the server's orders cannot be understood");
 		return;
@@ -2723,8 +2389,9 @@ not_found(RspConversation *c)
 		return;
 	}
 	settled = sent_at(op) + c->server->timeout_ms + GRACE_MS;
-	if (op->now_ms < settled)
+	if (from < settled)
 	{
+		/* it may have been made since the orders were listed */
 		wait_unknown(c, settled, "the answer was lost; the order is looked for");
 		return;
 	}
@@ -2732,28 +2399,90 @@ not_found(RspConversation *c)
 	op->ask_first = false;
 	op->polls = 0;
 	memo_clear(op, "since");
-	if (op->now_ms - op->last_sent_ms > FORGET_MS && !is_list(op))
+	if (memo_flag(op, "vanished") || (op->now_ms - op->last_sent_ms > FORGET_MS && !is_list(op)))
 	{
+		memo_clear(op, "vanished");
 		unclear(c, &eim_gone, "");
 		return;
 	}
-	send_order(c);
+	if (memo_count(op, "unmade") > 1)
+		later(c, NULL, false, "UNAVAILABLE", "the server did not make the order");
+	else
+		send_order(c);
 }
 
-static void find_next(RspConversation *c, int n);
+/* for qsort */
+static int
+compare_ids(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/*
+ * The identifiers in a list of orders that come next in the search, in order:
+ * those of earlier orders of this operation and those that have been looked up
+ * are left out.  NULL: no memory.  strange: some are no identifiers.
+ */
+static json_t *
+ids_to_find(const RspOperation *op, const json_t *list, bool *strange)
+{
+	const json_t *past = json_object_get(op->memo, "past");
+	const char *beyond = memo_text(op, "beyond");
+	size_t		n = json_array_size(list);
+	const char **ids = malloc((n + 1) * sizeof(char *));
+	json_t	   *found = json_array();
+	size_t		count = 0;
+	size_t		i;
+	bool		good = ids != NULL && found != NULL;
+
+	*strange = false;
+	for (i = 0; i < n && good; i++)
+	{
+		const char *id = json_string_value(json_array_get(list, i));
+
+		if (!is_uuid(id))
+			*strange = true;
+		else if ((beyond == NULL || strcmp(id, beyond) > 0) && !array_has(past, id))
+			ids[count++] = id;
+	}
+	if (good)
+		qsort(ids, count, sizeof(char *), compare_ids);
+	for (i = 0; i < count && good; i++)
+	{
+		if (i == 0 || strcmp(ids[i], ids[i - 1]) != 0)
+			good = json_array_append_new(found, json_string(ids[i])) == 0;
+	}
+	free(ids);
+	if (good)
+		return found;
+	json_decref(found);
+	return NULL;
+}
+
+/* The first of these, for the memo. */
+static json_t *
+first_ids(const json_t *ids, size_t max)
+{
+	json_t	   *first = json_array();
+	size_t		i;
+
+	for (i = 0; i < json_array_size(ids) && i < max; i++)
+		json_array_append(first, json_array_get(ids, i));
+	return first;
+}
 
 /* The orders at the eIM; those that esim knows are left out by the worker. */
 static void
 listed(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
-	const json_t *past = json_object_get(op->memo, "past");
 	const HttpRow *row;
 	const char *reason;
 	json_t	   *root;
-	json_t	   *array;
+	json_t	   *list;
 	json_t	   *ids;
-	size_t		i;
+	char		detail[80];
+	bool		strange;
 
 	if (no_answer(c, answer))
 		return;
@@ -2768,27 +2497,26 @@ listed(RspConversation *c, const HttpAnswer *answer)
 		return;
 	}
 	root = answer_json(answer, &reason);
-	array = json_object_get(root, "resourceIdList");
-	ids = json_array();
-	if (!json_is_array(array) || ids == NULL)
+	list = json_object_get(root, "resourceIdList");
+	if (!json_is_array(list))
 	{
 		rsp_note(c, "bad-answer", root == NULL ? reason : "the answer is not a list of orders");
-		json_decref(ids);
 		json_decref(root);
 		search_failed(c, answer, "INTERNAL", "the server's answer cannot be understood");
 		return;
 	}
-	for (i = 0; i < json_array_size(array); i++)
-	{
-		json_t	   *id = json_array_get(array, i);
-
-		if (!is_uuid(json_string_value(id)))
-			memo_set_flag(op, "blind");
-		else if (!array_has(past, json_string_value(id)))
-			json_array_append(ids, id);
-	}
+	ids = ids_to_find(op, list, &strange);
+	snprintf(detail, sizeof(detail), "%zu orders%s", json_array_size(list),
+			 strange ? ", not all of them have identifiers" : "");
 	json_decref(root);
-	rsp_note(c, "listed", "");
+	if (ids == NULL)
+	{
+		no_memory(c);
+		return;
+	}
+	rsp_note(c, "listed", detail);
+	if (strange)
+		memo_set_flag(op, "blind");
 	if (json_array_size(ids) == 0)
 	{
 		json_decref(ids);
@@ -2796,8 +2524,12 @@ listed(RspConversation *c, const HttpAnswer *answer)
 		return;
 	}
 	memo_set_flag(op, "listed");
-	if (json_array_size(ids) <= MAX_KEPT)
-		json_object_set(op->memo, "unknown", ids);
+	memo_set_flag(op, "asked");
+	if (json_array_size(ids) > MAX_KEPT)
+		memo_set_flag(op, "more");
+	else
+		memo_clear(op, "more");
+	put(op->memo, "unknown", first_ids(ids, MAX_KEPT));
 	rsp_candidates(c, ids);
 	op->step = STEP_CREATE;
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
@@ -2813,10 +2545,12 @@ find_next(RspConversation *c, int n)
 	const char *id = NULL;
 	char		path[80];
 
-	if (!json_is_array(unknown))
+	if (memo_flag(op, "asked"))
 	{
-		search_failed(c, NULL, "INTERNAL", "the server has too many orders to look for one");
-		return;
+		/* the worker gives no more than fit: then there may be others */
+		memo_clear(op, "asked");
+		if (json_array_size(unknown) < MAX_KEPT)
+			memo_clear(op, "more");
 	}
 	while (json_array_size(unknown) > 0)
 	{
@@ -2827,7 +2561,10 @@ find_next(RspConversation *c, int n)
 	}
 	if (json_array_size(unknown) == 0)
 	{
-		not_found(c);
+		if (memo_flag(op, "more") && memo_text(op, "beyond") != NULL)
+			list_orders(c);
+		else
+			not_found(c);
 		return;
 	}
 	if (n >= MAX_FINDS)
@@ -2859,10 +2596,12 @@ found(RspConversation *c, int n, const HttpAnswer *answer)
 		return;
 	if (!good_status(answer))
 	{
+		/* one order that the eIM cannot tell of must not hide all others */
 		row = http_row(answer->status);
-		if (not_now(c, answer, row->get, row))
+		if (memo_count(op, "again") < MAX_FIND_TRIES && not_now(c, answer, row->get, row))
 			return;
 	}
+	memo_clear(op, "again");
 	root = good_status(answer) ? answer_json(answer, &reason) : NULL;
 	if (!json_is_string(json_object_get(root, "status")))
 	{
@@ -2874,8 +2613,9 @@ found(RspConversation *c, int n, const HttpAnswer *answer)
 	{
 		int64_t		sent = op->last_sent_ms + answer->date_skew_ms - SKEW_MS;
 
+		/* the time is that of its last change: it was made then, or before */
 		ours = is_uuid(id) && told.resource && told.status != STATUS_ABSENT &&
-			!(told.status == STATUS_DONE && told.at > 0 && 1000 * told.at < sent);
+			!(told.at > 0 && 1000 * told.at < sent);
 		if (!told.resource && told.status != STATUS_ABSENT)
 			memo_set_flag(op, "blind");
 		rsp_note(c, ours ? "found" : "another", "");
@@ -2896,6 +2636,7 @@ found(RspConversation *c, int n, const HttpAnswer *answer)
 	}
 	else
 	{
+		memo_set_text(op, "beyond", id);
 		json_array_remove(unknown, 0);
 		find_next(c, n + 1);
 	}
@@ -2968,6 +2709,8 @@ created(RspConversation *c, const HttpAnswer *answer)
 		op->unresolved = false;
 		op->failures = 0;
 		memo_clear(op, "bad");
+		memo_clear(op, "vanished");
+		memo_clear(op, "unmade");
 		rsp_note(c, "accepted", "");
 		sweep(c);
 		return;

@@ -289,14 +289,17 @@ typedef struct RspConversation
 
 	/*
 	 * Identifiers at the server that might be the operation's own.  With WAIT:
-	 * those that no row of esim knows come back in memo as the array
-	 * "unknown".
+	 * those that no row of esim knows, and that no other unfinished operation
+	 * of the server has, come back in memo as the array "unknown", in the
+	 * order of their bytes, RSP_MAX_CANDIDATES of them at the most.
 	 */
 	struct json_t *candidates;
 	char		outcome[40];	/* of the last request, for esim_attempt: what
 								 * the driver made of it */
 	char		detail[512];
 } RspConversation;
+
+#define RSP_MAX_CANDIDATES 1000
 
 /* At most this many reports are taken from one turn (r1.2: maxItems 256). */
 #define RSP_MAX_REPORTS 1024

@@ -10,6 +10,7 @@
 #include "worker/worker.h"
 
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -481,14 +482,18 @@ server_paused(const char *name)
 /*
  * Claims at most limit ready rows, servers in turn; returns how many.  Sets
  * the worker's next_claim when a server holds back and rows remain.
+ *
+ * Of a server that holds back, those that only look whether their device has
+ * come get no more than half: they are older, and with many devices that are
+ * away there are always some of them.
  */
 int
 claim_ready(int limit)
 {
 	static EsimStatement claim = {
-		"WITH c AS MATERIALIZED (SELECT x.ctid FROM unnest($2) s(shard),"
+		"WITH c AS MATERIALIZED (SELECT x.ctid FROM unnest($2) s(shard), (VALUES (false), (true)) g(looks),"
 		"  LATERAL (SELECT q.ctid, q.urgency, q.seq FROM @esim_pending q"
-		"   WHERE q.state = 'R' AND q.server = $1 AND q.shard = s.shard AND NOT q.claimed"
+		"   WHERE q.state = 'R' AND q.server = $1 AND q.shard = s.shard AND (q.polls > 0) = g.looks AND NOT q.claimed"
 		/* the net below the flags: one at a time, in order, in every lane */
 		"    AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq <> q.seq AND (a.seq < q.seq OR a.claimed))"
 		"    AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
@@ -496,12 +501,12 @@ claim_ready(int limit)
 		"    AND (NOT $6 OR q.kind NOT IN ('reserve', 'fleet-create') OR q.unresolved OR NOT EXISTS"
 		"     (SELECT FROM @esim_pending u WHERE u.unresolved AND u.server = q.server AND u.kind = q.kind))"
 		"   ORDER BY q.urgency, q.seq LIMIT $4 FOR NO KEY UPDATE OF q SKIP LOCKED) x"
-		"  ORDER BY x.urgency, x.seq LIMIT $3)"
+		"  ORDER BY x.urgency, row_number() OVER (PARTITION BY x.urgency, g.looks ORDER BY x.seq), g.looks = $7 DESC LIMIT $3)"
 		" UPDATE @esim_pending p SET claimed = true, handling = false, postmaster = $5,"
 		"  intent = $6 AND p.kind <> 'refresh' AND p.step = 0 AND p.memo IS NULL AND p.rsp_operation_id IS NULL AND NOT p.ask_first FROM c, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.ctid = c.ctid AND o.id = p.operation RETURNING" CLAIMED_COLUMNS,
-		6, {"text", "int2[]", "int8", "int8", "timestamptz", "bool"}
+		7, {"text", "int2[]", "int8", "int8", "timestamptz", "bool", "bool"}
 	};
 	static int	turn = 0;
 	List	   *names;
@@ -526,7 +531,7 @@ claim_ready(int limit)
 		int			granted;
 		uint64		got;
 		SPITupleTable *table;
-		Datum		values[6];
+		Datum		values[7];
 		bool		can_ask = false;
 		Oid			serverid = InvalidOid;
 
@@ -569,6 +574,8 @@ claim_ready(int limit)
 		values[4] = TimestampTzGetDatum(PgStartTime);
 		/* where it can be asked what became of it, the claim is the intent */
 		values[5] = BoolGetDatum(can_ask);
+		/* whose turn it is where there is room for one */
+		values[6] = BoolGetDatum(pg_prng_bool(&pg_global_prng_state));
 		esim_execute(&claim, values, NULL, 0);
 		got = SPI_processed;
 		table = SPI_tuptable;

@@ -421,27 +421,34 @@ queue_refresh(Task *task)
 
 /*
  * Identifiers at the server that might be those of a lost creation: the ones
- * that no row of ours has.
+ * that no row of ours has, and that no other operation has under way.  There
+ * may be as many of them as rows in the queue.
  */
 static void
 look_up_candidates(Task *task)
 {
 	static EsimStatement unknown = {
-		"SELECT u.id FROM unnest($1) u(id) WHERE u.id <> ''"
-		" AND NOT EXISTS (SELECT FROM @esim_profile p WHERE p.rsp_id = u.id)"
-		" AND NOT EXISTS (SELECT FROM @esim_fleet g WHERE g.rsp_id = u.id)", 1, {"text[]"}
+		"SELECT x.id FROM (SELECT u.id FROM unnest($1) u(id) WHERE u.id <> ''"
+		"  AND NOT EXISTS (SELECT FROM @esim_profile p WHERE p.rsp_id = u.id)"
+		"  AND NOT EXISTS (SELECT FROM @esim_fleet g WHERE g.rsp_id = u.id)"
+		/* not a join: that could become one look at the queue for each of them */
+		"  EXCEPT SELECT q.rsp_operation_id FROM @esim_pending q WHERE q.rsp_operation_id IS NOT NULL AND q.server = $2 AND q.seq <> $3) x"
+		" ORDER BY x.id COLLATE \"C\" LIMIT $4", 4, {"text[]", "text", "int8", "int8"}
 	};
 	const char **ids;
 	int			n = note_candidates(task, &ids);
 	Column		column;
-	Datum		value;
+	Datum		values[4];
 	uint64		left;
 
 	column_init(&column, n);
 	for (int i = 0; i < n; i++)
 		column_add_text(&column, ids[i]);
-	value = column_array(&column, TEXTOID);
-	esim_execute(&unknown, &value, NULL, 0);
+	values[0] = column_array(&column, TEXTOID);
+	values[1] = CStringGetTextDatum(task->server->rsp.name);
+	values[2] = Int64GetDatum(task->seq);
+	values[3] = Int64GetDatum(RSP_MAX_CANDIDATES);
+	esim_execute(&unknown, values, NULL, 0);
 	left = SPI_processed;
 	for (uint64 i = 0; i < left; i++)
 		ids[i] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);

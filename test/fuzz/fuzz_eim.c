@@ -4,7 +4,7 @@
  *
  * With libFuzzer:
  *	clang -g -fsanitize=fuzzer,address,undefined -I src -I src/rsp \
- *		test/fuzz/fuzz_eim.c src/rsp/{eim,camara,es2plus,twilio,rsp}.c \
+ *		test/fuzz/fuzz_eim.c src/rsp/?*.c \
  *		src/identifier/{activation_code,eid,iccid}.c -ljansson
  * As a program over files (or standard input), for instance under valgrind:
  *	cc -g -DFUZZ_MAIN, and the rest as above without -fsanitize.

@@ -369,13 +369,19 @@ put_result(Buf *out, const Settings *s, const char *key, const char *name)
 	buf_text(out, "}");
 }
 
-/* "key:value" as a result; false if it is not such */
+/* "key:value" as a result, or "[...]" as all of them; false if it is neither */
 static bool
 put_reason(Buf *out, const Settings *s, const char *reason)
 {
 	const char *colon = strchr(reason, ':');
 	char		key[64];
+	size_t		length = strlen(reason);
 
+	if (reason[0] == '[' && reason[length - 1] == ']')
+	{
+		buf_add(out, reason + 1, length - 2);
+		return true;
+	}
 	if (colon == NULL || colon == reason || (size_t) (colon - reason) >= sizeof(key) ||
 		strchr(reason, ' ') != NULL)
 		return false;

@@ -41,6 +41,7 @@ static const char *const names[FAULT_KINDS] = {
 	[FAULT_MERGE_JSON] = "merge_json",
 	[FAULT_BODY] = "body",
 	[FAULT_INFORMATIONAL] = "informational",
+	[FAULT_EDIT] = "edit",
 	[FAULT_DEVICE_FAIL] = "device_fail",
 	[FAULT_DEVICE_LOST] = "device_lost",
 	[FAULT_DEVICE_UNREPORTED] = "device_unreported",
@@ -70,6 +71,8 @@ fault_free(Fault *fault)
 	free(fault->location);
 	free(fault->content_type);
 	free(fault->body);
+	free(fault->from);
+	free(fault->to);
 	json_decref(fault->headers);
 	json_decref(fault->merge);
 	free(fault);
@@ -220,6 +223,10 @@ set_property(Fault *fault, const char *key, json_t *value)
 		return set_text(&fault->location, value);
 	if (strcmp(key, "content_type") == 0)
 		return set_text(&fault->content_type, value);
+	if (strcmp(key, "from") == 0)
+		return set_text(&fault->from, value) && *fault->from != '\0';
+	if (strcmp(key, "to") == 0)
+		return set_text(&fault->to, value);
 	if (strcmp(key, "headers") == 0)
 	{
 		json_decref(fault->headers);

@@ -131,6 +131,30 @@ insert_bytes(Buf *out, const char *bytes, size_t length)
 	*out = made;
 }
 
+/* Puts another text wherever "from" is, or in the place of all. */
+static void
+edit(Buf *out, const char *from, const char *to)
+{
+	Buf			made = {0};
+	const char *place;
+	const char *found;
+
+	if (from != NULL)
+	{
+		buf_char(out, '\0');
+		for (place = out->data; (found = strstr(place, from)) != NULL; place = found + strlen(from))
+		{
+			buf_add(&made, place, found - place);
+			buf_text(&made, to);
+		}
+		buf_text(&made, place);
+	}
+	else
+		buf_text(&made, to);
+	buf_free(out);
+	*out = made;
+}
+
 /* Applies the body fault of the request to its answer. */
 void
 mangle(Request *request)
@@ -203,6 +227,11 @@ mangle(Request *request)
 			break;
 		case FAULT_DUPLICATE_KEYS:
 			repeat_keys(out);
+			break;
+		case FAULT_EDIT:
+			edit(out, request->fault->from, request->fault->to ? request->fault->to : "");
+			if (request->content_type == NULL)
+				request->content_type = "application/json";
 			break;
 		default:
 			break;

@@ -476,6 +476,7 @@ typedef enum FaultKind
 	FAULT_MERGE_JSON,
 	FAULT_BODY,
 	FAULT_INFORMATIONAL,
+	FAULT_EDIT,
 	FAULT_DEVICE_FAIL,
 	FAULT_DEVICE_LOST,
 	FAULT_DEVICE_UNREPORTED,
@@ -513,6 +514,8 @@ typedef struct Fault
 	char	   *retry_after;
 	char	   *location;
 	char	   *content_type;
+	char	   *from;			/* edit: what is replaced, NULL: all */
+	char	   *to;
 	json_t	   *headers;
 	json_t	   *merge;
 	char	   *body;

@@ -332,6 +332,17 @@ fault '{"fault":"status","status":503,"path":"/lookup/"}'
 lookup psmo
 is 'status' "$status" 503
 is 'without a body' "$body" ''
+install
+fault '{"fault":"device_fail","reason":"[{\"enableResult\":5},{\"processingTerminated\":\"interruption\"}]","count":1}'
+psmo "$enable_a"
+is 'an outcome as it is given' "$(outcome)" '[{"enableResult":5},{"processingTerminated":"interruption"}]'
+is 'without the effect' "$(ledger enabled)" 0
+fault '{"fault":"edit","from":"\"done\"","to":"\"lost\"","path":"/lookup/"}'
+lookup psmo
+like 'a part of the answer is another' "$body" '{"status":"lost","timestamp":'
+fault '{"fault":"edit","to":"[1]","path":"/lookup/"}'
+lookup psmo
+is 'all of the answer is another' "$body" '[1]'
 no_fault
 
 # ---- the ledger ----

@@ -247,6 +247,28 @@ done(const char *outcome)
 	answer(200, told("done", outcome));
 }
 
+/* the device did not come */
+static void
+noshow(void)
+{
+	op.now_ms += 1805000;
+	done("[{\"procedureError\":\"noshowOrder\"}]");
+}
+
+/* a list of no orders, until it counts */
+static void
+no_orders(void)
+{
+	int			i;
+
+	for (i = 0; i < 20 && conv.action.type == RSP_ACT_ASK && strstr(last_path, "/list"); i++)
+	{
+		answer(200, "{\"resourceIdList\": []}");
+		if (conv.action.type == RSP_ACT_WAIT && conv.action.phase == RSP_PHASE_UNKNOWN)
+			again();
+	}
+}
+
 /* an identifier that was not there before */
 static const char *
 fresh(void)
@@ -281,6 +303,12 @@ path_is(const char *expected)
 		return true;
 	printf("# path is %s\n", last_path);
 	return false;
+}
+
+static bool
+path_is_quietly(const char *expected)
+{
+	return conv.action.type == RSP_ACT_ASK && strcmp(last_path, expected) == 0;
 }
 
 static bool
@@ -646,7 +674,7 @@ test_way(void)
 		  op.now_ms + conv.action.delay_ms <= T0 + 1815000,
 		  "and just after the eIM will have lost its patience");
 	again();
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	check(sends_to("POST /psmo/create") && sends == 2, "noshow: handed in again");
 	remember();
 	crash();
@@ -662,7 +690,7 @@ test_way(void)
 	check(waits(RSP_PHASE_WAITING_DEVICE) && !op.unresolved && strcmp(op.rsp_operation_id, ID2) == 0,
 		  "and found");
 	again();
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	created(ID3);
 	check(is(RSP_ACT_ASK) && path_is("GET /psmo/delete/" ID1), "old orders are taken away");
 	answer(200, "{\"status\":\"deleted\"}");
@@ -684,16 +712,16 @@ test_way(void)
 	check(near(conv.action.delay_ms, 72000), "its patience is learned");
 	op.now_ms += 10 * 86400000LL;
 	begin();
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	for (n = 0; n < 200 && conv.action.type == RSP_ACT_SEND; n++)
 	{
 		order(fresh());
 		op.now_ms += 60000;
 		answer(200, told("new", "[]"));
-		if (!near(conv.action.delay_ms, 600000))
+		if (conv.action.delay_ms < 540000 || conv.action.delay_ms > 4 * HOUR / 3)
 			break;
 		again();
-		done("[{\"procedureError\":\"noshowOrder\"}]");
+		noshow();
 	}
 	check(n == 200 && is(RSP_ACT_SEND) && json_array_size(json_object_get(op.memo, "past")) <= 8,
 		  "no end to it but the operation's expiry, and the memo does not grow");
@@ -701,7 +729,7 @@ test_way(void)
 	setup(RSP_REFRESH);
 	begin();
 	order(ID1);
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	check(lists() && sends == 2, "a refresh is handed in again as well");
 
 	/* two orders */
@@ -990,6 +1018,8 @@ test_outcomes(void)
 			op.rollback = true;
 		begin();
 		order(ID1);
+		if (row->what == 'N')
+			op.now_ms += 1805000;
 		done(row->outcome);
 		switch (row->what)
 		{
@@ -1057,7 +1087,7 @@ test_special(void)
 	order(ID1);
 	done("[{\"enableResult\":\"ok\"},{\"rollbackResult\":\"ok\"}]");
 	order(ID2);
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	check(fails("ROLLED_BACK") && state_is(RSP_STATE_DISABLED), "rolled back, and gone again");
 	setup(RSP_ENABLE);
 	begin();
@@ -1260,7 +1290,9 @@ test_special(void)
 	begin();
 	order(ID1);
 	answer(200, "{\"status\":\"absent\"}");
-	check(lists(), "absent: ask");
+	check(is(RSP_ACT_ASK) && path_is("GET /psmo/list") && op.unresolved, "absent: is it there by another name");
+	no_orders();
+	check(lists() && op.now_ms >= T0 + 40000, "absent: ask");
 	listed(list_without(RSP_ENABLE));
 	check(is(RSP_ACT_SEND) && sends == 3, "not done: handed in again");
 	setup(RSP_REFRESH);
@@ -1269,6 +1301,7 @@ test_special(void)
 	{
 		order(fresh());
 		answer(200, "{\"status\":\"absent\"}");
+		no_orders();
 		if (conv.action.type == RSP_ACT_WAIT)
 			again();
 	}
@@ -1482,7 +1515,34 @@ test_http(void)
 			break;
 		again();
 	}
+	no_orders();
 	check(lists() && n == 12, "404 for good is as absent");
+
+	/* the handler crashes at this order */
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	for (n = 0; n < 40; n++)
+	{
+		answer(500, "");
+		if (conv.action.type != RSP_ACT_WAIT)
+			break;
+		check(n != 0 || conv.action.server_trouble, "500 counts as the server's trouble");
+		again();
+	}
+	check(n == 12 && path_is("GET /psmo/delete/" ID1), "500 for good: taken away");
+	answer(500, "");
+	check(waits(RSP_PHASE_RETRYING), "the eIM has trouble with all");
+	again();
+	check(path_is("GET /psmo/lookup/" ID1), "then it is looked up again");
+	for (n = 0; n < 40 && path_is("GET /psmo/lookup/" ID1); n++)
+	{
+		answer(500, "");
+		if (conv.action.type == RSP_ACT_WAIT)
+			again();
+	}
+	answer(200, "{\"status\":\"deleted\"}");
+	check(lists(), "what became of it is asked");
 
 	/* another one's order */
 	setup(RSP_ENABLE);
@@ -1491,6 +1551,7 @@ test_http(void)
 	answer(200, "{\"status\":\"done\",\"timestamp\":\"1\",\"resource\":{\"eidValue\":\"" EID2 "\",\"order\":{\"psmo\":"
 		   "[{\"enable\":{\"iccid\":\"" CARD1 "\",\"rollback\":true}}]}},\"outcome\":[{\"enableResult\":\"ok\"}]}");
 	check(waits(RSP_PHASE_RETRYING), "another EID");
+	check(conv.cleanup_path == NULL, "another eUICC's order is not taken away");
 	again();
 	answer(200, "{\"status\":\"done\",\"timestamp\":\"1\",\"resource\":{\"eidValue\":\"" EID1 "\",\"order\":{\"psmo\":"
 		   "[{\"enable\":{\"iccid\":\"" CARD2 "\",\"rollback\":true}}]}},\"outcome\":[{\"enableResult\":\"ok\"}]}");
@@ -1508,6 +1569,66 @@ test_http(void)
 	order(ID1);
 	answer(200, "{\"status\":\"done\",\"outcome\":[{\"enableResult\":\"ok\"}]}");
 	check(is(RSP_ACT_DONE), "only status is mandatory");
+}
+
+/* the eIM names another eUICC's order */
+static void
+test_strange(void)
+{
+	static const char other[] = "{\"status\":\"new\",\"timestamp\":\"1\",\"resource\":{\"eidValue\":\"" EID2
+		"\",\"order\":{\"psmo\":[{\"enable\":{\"iccid\":\"" CARD1 "\",\"rollback\":true}}]}},\"outcome\":[]}";
+	int			n;
+
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	for (n = 0; n < 10; n++)
+	{
+		answer(200, other);
+		if (conv.action.type != RSP_ACT_WAIT)
+			break;
+		check(conv.cleanup_path == NULL, "not taken away while it waits");
+		again();
+	}
+	check(n == 2 && path_is("GET /psmo/list") && op.unresolved, "three times: looked for by another name");
+	answer(200, "{\"resourceIdList\": [\"" ID1 "\",\"" ID2 "\"]}");
+	check(json_array_size(conv.candidates) == 1, "not by that one");
+	again();
+	check(path_is("GET /psmo/lookup/" ID2), "looked up");
+	answer(200, told("new", "[]"));
+	check(waits(RSP_PHASE_WAITING_DEVICE) && strcmp(op.rsp_operation_id, ID2) == 0 && sends == 1, "found");
+	again();
+	done("[{\"enableResult\":\"ok\"}]");
+	check(is(RSP_ACT_DONE) && cleans("/psmo/delete/" ID2), "and done");
+
+	/* an eIM without patience */
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	done("[{\"procedureError\":\"noshowOrder\"}]");
+	check(waits(RSP_PHASE_RETRYING) && near(conv.action.delay_ms, 5000), "noshow at once: not again at once");
+	again();
+	check(is(RSP_ACT_SEND) && sends == 2, "but then");
+
+	/* after days it is not looked up every ten minutes */
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	answer(200, told("new", "[]"));
+	check(waits(RSP_PHASE_WAITING_DEVICE) && near(conv.action.delay_ms, 1000), "a second");
+	op.polls = 20;
+	json_object_set_new(op.memo, "life", json_integer(30 * 86400));
+	again();
+	answer(200, told("new", "[]"));
+	check(near(conv.action.delay_ms, 600000), "ten minutes");
+	op.now_ms = T0 + 72 * HOUR;
+	begin();
+	answer(200, told("new", "[]"));
+	check(near(conv.action.delay_ms, 1800000), "after three days half an hour");
+	op.now_ms = T0 + 24 * 20 * HOUR;
+	begin();
+	answer(200, told("new", "[]"));
+	check(near(conv.action.delay_ms, HOUR), "after weeks an hour");
 }
 
 /* ----- lost answers to create ----- */
@@ -1579,6 +1700,37 @@ test_lost(void)
 	begin();
 	answer(200, "{\"resourceIdList\": []}");
 	check(sends_to("POST /psmo/create") && sends == 2, "not there after the grace: handed in again");
+	for (i = 0; i < 8; i++)
+	{
+		int64_t		then = op.now_ms;
+
+		answer(500, "");
+		no_orders();
+		if (i > 4)
+			check(op.now_ms - then >= 40000, "an order that is never made is not handed in ever faster");
+		check(waits(RSP_PHASE_RETRYING) && !op.unresolved, "not made once more");
+		again();
+		check(is(RSP_ACT_SEND) && sends == i + 3, "handed in again");
+	}
+	order(ID1);
+	check(is(RSP_ACT_ASK) && json_object_get(op.memo, "unmade") == NULL, "made at last");
+
+	/* it may be made while the orders are looked up */
+	setup(RSP_ENABLE);
+	begin();
+	remember();
+	op.now_ms = T0 + 35000;
+	answer_outcome(HTTP_LOST);
+	answer(200, "{\"resourceIdList\": [\"" ID2 "\"]}");
+	again();
+	op.now_ms = T0 + 45000;
+	answer(200, "{\"status\":\"absent\"}");
+	check(waits(RSP_PHASE_UNKNOWN) && sends == 1, "listed before the grace was over: listed once more");
+	again();
+	answer(200, "{\"resourceIdList\": [\"" ID1 "\",\"" ID2 "\"]}");
+	again();
+	answer(200, told("new", "[]"));
+	check(waits(RSP_PHASE_WAITING_DEVICE) && strcmp(op.rsp_operation_id, ID1) == 0, "and there it is");
 
 	/* an older one of the same content */
 	setup(RSP_ENABLE);
@@ -1594,6 +1746,21 @@ test_lost(void)
 	check(path_is("GET /psmo/lookup/" ID2), "done before ours was handed in: not ours");
 	answer(200, told("done", "[{\"enableResult\":\"ok\"}]"));
 	check(is(RSP_ACT_DONE), "done after it: ours");
+	for (i = 0; i < 2; i++)
+	{
+		setup(RSP_ENABLE);
+		begin();
+		remember();
+		answer_outcome(HTTP_LOST);
+		answer(200, "{\"resourceIdList\": [\"" ID1 "\"]}");
+		again();
+		op.now_ms -= 60000;
+		snprintf(many, sizeof(many), "%s", told(i ? "work" : "new", "[]"));
+		op.now_ms += 60000;
+		answer(200, many);
+		check(waits(RSP_PHASE_UNKNOWN) && op.rsp_operation_id[0] == '\0',
+			  "handed in before ours: somebody else's, though it is the same");
+	}
 
 	/* the look-ups fail */
 	setup(RSP_ENABLE);
@@ -1698,11 +1865,56 @@ test_lost(void)
 	answer_outcome(HTTP_LOST);
 	answer(200, many);
 	check(waits(RSP_PHASE_UNKNOWN) && json_array_size(conv.candidates) == 1500 &&
-		  json_object_get(op.memo, "unknown") == NULL, "too many for the memo");
+		  json_array_size(json_object_get(op.memo, "unknown")) == 1000, "no more than fit into the memo");
 	unknown("[\"" ID1 "\"]");
 	again();
 	answer(200, told("new", "[]"));
-	check(waits(RSP_PHASE_WAITING_DEVICE), "but not for the worker");
+	check(waits(RSP_PHASE_WAITING_DEVICE), "the worker knows most of them");
+
+	/* or none: the search goes on behind those that have been looked up */
+	setup(RSP_ENABLE);
+	begin();
+	remember();
+	answer_outcome(HTTP_LOST);
+	answer(200, many);
+	again();
+	for (i = 0; i < 4000; i++)
+	{
+		if (conv.action.type == RSP_ACT_WAIT)
+		{
+			if (conv.action.delay_ms > 10)
+				break;
+			crash();
+			again();
+		}
+		else if (path_is_quietly("GET /psmo/list"))
+			answer(200, many);
+		else if (conv.action.type == RSP_ACT_ASK && strstr(last_path, "000000001499"))
+			answer(200, told("new", "[]"));
+		else
+			answer(200, "{\"status\":\"done\",\"resource\":{\"eidValue\":\"" EID2 "\",\"order\":{}},\"outcome\":[]}");
+	}
+	check(waits(RSP_PHASE_WAITING_DEVICE) && strstr(op.rsp_operation_id, "000000001499") &&
+		  asks >= 1502 && asks <= 1504, "1500 that nobody knows, each once (%d)", asks);
+	check(json_object_get(op.memo, "beyond") == NULL && json_object_get(op.memo, "from") == NULL,
+		  "nothing of the search stays");
+
+	/* one of them cannot be told by the eIM */
+	setup(RSP_ENABLE);
+	begin();
+	remember();
+	answer_outcome(HTTP_LOST);
+	answer(200, "{\"resourceIdList\": [\"" ID1 "\",\"" ID2 "\"]}");
+	again();
+	for (i = 0; i < 20 && path_is("GET /psmo/lookup/" ID1); i++)
+	{
+		answer(500, "");
+		if (conv.action.type == RSP_ACT_WAIT)
+			again();
+	}
+	check(i == 3 && path_is("GET /psmo/lookup/" ID2), "one that the eIM crashes at hides none");
+	answer(200, told("new", "[]"));
+	check(waits(RSP_PHASE_WAITING_DEVICE), "ours is found behind it");
 
 	/* rows of an earlier timeline */
 	setup(RSP_ENABLE);
@@ -1730,7 +1942,7 @@ test_lost(void)
 	op.first_sent_ms = op.last_sent_ms = T0 - 60000;
 	begin();
 	check(path_is("GET /psmo/lookup/" ID1), "the order that is known is looked up");
-	done("[{\"procedureError\":\"noshowOrder\"}]");
+	noshow();
 	check(is(RSP_ACT_ASK) && path_is("GET /psmo/list"), "before another one is handed in: which are there");
 
 	/* sent long ago */
@@ -1879,7 +2091,7 @@ test_hostile(void)
 							break;
 						case 4:
 							order(ID1);
-							done("[{\"procedureError\":\"noshowOrder\"}]");
+							noshow();
 							created(ID2);
 							break;
 						case 5:
@@ -2610,6 +2822,7 @@ main(void)
 	test_special();
 	test_lists();
 	test_http();
+	test_strange();
 	test_lost();
 	test_hostile();
 	test_model();
