@@ -110,6 +110,33 @@ insert_bytes(Buf *out, const char *bytes, size_t length)
 	*out = made;
 }
 
+/* RFC 7396: members are set, objects gone into, null takes away. */
+static void
+merge_patch(json_t *target, json_t *patch)
+{
+	const char *key;
+	json_t	   *value;
+
+	json_object_foreach(patch, key, value)
+	{
+		json_t	   *old = json_object_get(target, key);
+
+		if (json_is_null(value))
+			json_object_del(target, key);
+		else if (!json_is_object(value))
+			json_object_set(target, key, value);
+		else
+		{
+			if (!json_is_object(old))
+			{
+				old = json_object();
+				json_object_set_new(target, key, old);
+			}
+			merge_patch(old, value);
+		}
+	}
+}
+
 /* Applies the body fault of the request to its answer. */
 void
 mangle(Request *request)
@@ -173,6 +200,23 @@ mangle(Request *request)
 			break;
 		case FAULT_DUPLICATE_KEYS:
 			repeat_keys(out);
+			break;
+		case FAULT_MERGE_PATCH:
+			value = json_loadb(out->data, out->length, 0, NULL);
+			if (json_is_object(value))
+			{
+				merge_patch(value, request->fault->patch);
+				set_json(out, value);
+			}
+			else
+				json_decref(value);
+			break;
+		case FAULT_BODY:
+			request->status = request->fault->status;
+			request->content_type = request->fault->content_type ?
+				request->fault->content_type : "application/json";
+			buf_clear(out);
+			buf_text(out, request->fault->text ? request->fault->text : "");
 			break;
 		default:
 			break;

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "rspsim.h"
 
@@ -103,6 +104,21 @@ add_fault_headers(struct MHD_Response *response, json_t *headers)
 		}
 }
 
+/* Interim answers before the answer; on plain connections only. */
+static void
+send_informational(const Request *request)
+{
+	static const char interim[] = "HTTP/1.1 102 Processing\r\n\r\n";
+	uint64_t	i;
+
+	if (MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL)
+		return;
+	for (i = 0; i < request->fault->bytes; i++)
+		if (send(request->socket, interim, sizeof(interim) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) !=
+			(ssize_t) sizeof(interim) - 1)
+			break;
+}
+
 enum MHD_Result
 respond(Request *request)
 {
@@ -111,6 +127,8 @@ respond(Request *request)
 	enum MHD_Result result;
 
 	request->stage = STAGE_SENT;
+	if (fault != NULL && fault->kind == FAULT_INFORMATIONAL)
+		send_informational(request);
 	switch (fault != NULL ? (int) fault->kind : -1)
 	{
 		case FAULT_OVERSIZED_JSON:

@@ -473,6 +473,9 @@ typedef enum FaultKind
 	FAULT_WRONG_TYPES,
 	FAULT_EMPTY_BODY,
 	FAULT_DUPLICATE_KEYS,
+	FAULT_MERGE_PATCH,
+	FAULT_BODY,
+	FAULT_INFORMATIONAL,
 	FAULT_DEVICE_FAIL,
 	FAULT_DEVICE_LOST,
 	FAULT_DEVICE_UNREPORTED,
@@ -503,13 +506,15 @@ typedef struct Fault
 	/* what happens */
 	uint32_t	ms;
 	bool		before;			/* latency: wait before the effect */
-	bool		effect;			/* status, redirect: after the effect */
+	bool		effect;			/* status, redirect, body: after the effect */
 	int			status;
 	char	   *code;
 	char	   *message;
 	char	   *retry_after;
 	char	   *location;
 	char	   *content_type;
+	char	   *text;
+	json_t	   *patch;
 	json_t	   *headers;
 	uint64_t	bytes;
 	uint64_t	rate;

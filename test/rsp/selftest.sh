@@ -494,6 +494,18 @@ body_fault wrong_content_type ',"content_type":"text/html"' operationId
 body_fault wrong_types '' '"operationId":4711'
 body_fault duplicate_keys '' '"status":"duplicate"'
 body_fault empty_body '' ''
+body_fault merge_patch ',"patch":{"status":null,"operationId":{"a":1}}' '"operationId":{"a":1}'
+body_fault body ',"effect":true,"status":202,"text":"so it is"' 'so it is'
+again
+fault '{"fault":"body","text":"{}"}'
+r12 enable "$on"
+is 'body without effect: 200' "$status" 200
+is '... without effect' "$(state)" DISABLED
+again
+fault '{"fault":"informational","times":5}'
+r12 enable "$on"
+is 'informational: so many' "$(grep -c '^HTTP/1.1 102' "$dir/headers")" 5
+is '... then the answer' "$status" 202
 body_fault wrong_iccid '' '"iccid":"89012601234'
 again
 fault '{"fault":"wrong_content_type"}'
