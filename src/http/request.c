@@ -683,6 +683,70 @@ is_client_cert_alert(const HttpRequest *request, const char *reason)
 		 strstr(reason, "alert access denied") != NULL);
 }
 
+/*
+ * Why there is no TLS with the peer, by what libcurl and OpenSSL say.  An alert
+ * is the peer's word, so one about a certificate is about ours.
+ */
+static const char *
+tls_reason(const HttpRequest *request, CURLcode result)
+{
+	static const struct
+	{
+		const char *part;
+		bool		ours;		/* about our certificate */
+		const char *reason;
+	}			alerts[] = {
+		{"alert certificate required", true, "the server asks for a client certificate"},
+		{"alert certificate expired", true, "the server says that the client certificate has expired"},
+		{"alert certificate revoked", true, "the server says that the client certificate was revoked"},
+		{"alert unknown ca", true, "the server does not trust the client certificate"},
+		{"certificate", true, "the server does not accept the client certificate"},
+		{"alert access denied", true, "the server does not accept the client certificate"},
+		{"protocol version", false, "the server has no TLS version that is accepted"},
+		{"", false, "the server ended the TLS handshake"},
+	},			others[] = {
+		{"unsupported protocol", false, "the server has no TLS version that is accepted"},
+		{"no protocols available", false, "the server has no TLS version that is accepted"},
+		{"version too low", false, "the server has no TLS version that is accepted"},
+		{"wrong version number", false, "the server does not speak TLS"},
+		{"packet length too long", false, "the server does not speak TLS"},
+		{"SSL_ERROR_SYSCALL", false, "the server broke off the TLS handshake"},
+		{"eset by peer", false, "the server broke off the TLS handshake"},
+		{"unexpected eof", false, "the server broke off the TLS handshake"},
+		{"", false, "the TLS handshake failed"},
+	};
+	const char *said = request->handle->error;
+	int			i;
+
+	switch (result)
+	{
+		case CURLE_PEER_FAILED_VERIFICATION:
+			if (strstr(said, "expired") != NULL)
+				return "the server's certificate has expired";
+			if (strstr(said, "not yet valid") != NULL)
+				return "the server's certificate is not valid yet";
+			if (strstr(said, "subject name") != NULL)
+				return "the server's certificate is for another host name";
+			return "the server's certificate is not trusted";
+		case CURLE_SSL_CACERT_BADFILE:
+			return "the CA certificates cannot be used";
+		case CURLE_SSL_CERTPROBLEM:
+			return "the client certificate or its key cannot be used";
+		default:
+			break;
+	}
+	if (strstr(said, " alert ") != NULL)
+	{
+		for (i = 0; strstr(said, alerts[i].part) == NULL; i++)
+			;
+		return alerts[i].ours && request->endpoint->client_cert == NULL ?
+			alerts[0].reason : alerts[i].reason;
+	}
+	for (i = 0; strstr(said, others[i].part) == NULL; i++)
+		;
+	return others[i].reason;
+}
+
 static void
 explain(HttpRequest *request, CURLcode result)
 {
@@ -833,6 +897,7 @@ http_request_judge(HttpRequest *request, CURLcode result)
 	{
 		answer->outcome = HTTP_NOT_SENT;
 		answer->tls_failed = true;
+		answer->tls_reason = tls_reason(request, CURLE_SSL_CONNECT_ERROR);
 		snprintf(answer->error, sizeof(answer->error),
 				 "%s port %s did not accept the client certificate",
 				 request->endpoint->host, request->endpoint->port);
@@ -844,7 +909,10 @@ http_request_judge(HttpRequest *request, CURLcode result)
 		 result == CURLE_SSL_CERTPROBLEM ||
 		 result == CURLE_SSL_ISSUER_ERROR ||
 		 result == CURLE_SSL_CIPHER))
+	{
 		answer->tls_failed = true;
+		answer->tls_reason = tls_reason(request, result);
+	}
 }
 
 /*

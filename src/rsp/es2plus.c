@@ -1133,7 +1133,7 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 			later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS),
 				  answer->auth_failed ? "UNAUTHENTICATED" : "UNAVAILABLE",
 				  answer->auth_failed ? "no access token could be had" :
-				  answer->tls_failed ? "the server's certificate was not accepted, or ours" :
+				  answer->tls_reason != NULL ? answer->tls_reason :
 				  "the server cannot be reached");
 			c->action.server_trouble = !answer->auth_failed;
 		}
