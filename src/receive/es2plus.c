@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * es2plus.c
- *	  HandleDownloadProgressInfo (SGP.22 5.3.5): what an SM-DP+ tells of a
- *	  profile on its way to an eUICC.
+ *	  HandleDownloadProgressInfo (SGP.22 5.3.5), HandleNotification (version
+ *	  3): what an SM-DP+ tells of a profile on its way to an eUICC.
  *
  * An SM-DP+ cannot be asked, so its word counts, where the ICCID and, if the
  * order is bound to one, the EID are those of an order at that server.  It
@@ -111,17 +111,18 @@ find_order(Received *received, const Es2plusProgress *progress, Order *order)
 
 /* What the point means at this server; "NONE": nothing is known of it. */
 static char *
-point_meaning(Received *received, int point)
+point_meaning(Received *received, const char *function, int point)
 {
 	static EsimStatement meaning = {
 		"SELECT n.meaning FROM @esim_notification_point n WHERE n.point = $2 AND (n.server = $1 OR n.server IS NULL)"
-		" ORDER BY n.server LIMIT 1",
-		2, {"text", "int4"}
+		" AND (n.function = $3 OR n.function IS NULL) ORDER BY n.server, n.function LIMIT 1",
+		3, {"text", "int4", "text"}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(received->server->rsp.name);
 	values[1] = Int32GetDatum(point);
+	values[2] = CStringGetTextDatum(function);
 	esim_execute(&meaning, values, NULL, 1);
 	return SPI_processed == 0 ? pstrdup("NONE") : text_of(1);
 }
@@ -294,8 +295,8 @@ end_download(const Order *order, const Es2plusProgress *progress, const char *co
 	if (code == NULL)
 		appendStringInfoString(&outcome, "\"\"");
 	else
-		escape_json(&outcome, psprintf("the device could not get the profile (notification point %d)",
-									   progress->point));
+		escape_json(&outcome, psprintf("the device could not get the profile (notification %s %d)",
+									   progress->v3 ? "event" : "point", progress->point));
 	appendStringInfo(&outcome, ",\"rsp_code\":\"%s%s%s\",\"rsp_message\":",
 					 progress->execution.subject, progress->execution.reason[0] ? "/" : "",
 					 progress->execution.reason);
@@ -383,26 +384,36 @@ receive_es2plus(Received *received)
 	Es2plusProgress progress;
 	Es2plusMeaning meaning;
 	const char *reason;
+	const char *function;
 	char	   *point;
 	char	   *said;
-	char	   *key;
+	char	   *key = NULL;
 	char	   *eid;
 	Order		order;
 	bool		success;
 	RspState	new = RSP_STATE_NONE;
 
 	if (!es2plus_progress(received->text, received->length, &progress, &reason))
-		receive_refuse(psprintf("HandleDownloadProgressInfo %s.", reason));
+		receive_refuse(psprintf("HandleDownloadProgressInfo or HandleNotification %s.", reason));
 
-	said = psprintf("notification point %d: %s%s%s%s%s", progress.point,
+	function = progress.v3 ? "handleNotification" : "handleDownloadProgressInfo";
+	said = psprintf("notification %s %d: %s%s%s%s%s", progress.v3 ? "event" : "point", progress.point,
 					status_words[progress.execution.status],
 					progress.execution.subject[0] ? ", " : "", progress.execution.subject,
 					progress.execution.reason[0] ? "/" : "", progress.execution.reason);
-	key = psprintf("%s %s %s %d %s " INT64_FORMAT, progress.requester, progress.call_id,
-				   progress.iccid, progress.point, status_words[progress.execution.status],
-				   progress.call_id[0] ? INT64CONST(0) : (int64) progress.at_ms);
-	if (!receive_keep("handleDownloadProgressInfo", key, NULL))
+
+	/*
+	 * The same again has the time of the first.  That counts, too, since there
+	 * are servers whose functionCallIdentifier never changes (CMLink).
+	 */
+	if (progress.call_id[0] != '\0' || progress.time[0] != '\0')
+		key = psprintf("%s %s %s %s%d %s %s", progress.requester, progress.call_id,
+					   progress.iccid, progress.v3 ? "event " : "", progress.point,
+					   status_words[progress.execution.status], progress.time);
+	if (!receive_keep(function, key, NULL))
 		return RECEIVE_DUPLICATE;
+	if (progress.iccid[0] == '\0')
+		return RECEIVE_IGNORED;
 	if (!find_order(received, &progress, &order))
 		return RECEIVE_UNKNOWN;
 
@@ -418,7 +429,7 @@ receive_es2plus(Received *received)
 	}
 	eid = order.bound != NULL ? order.bound : progress.eid[0] ? progress.eid : NULL;
 
-	point = point_meaning(received, progress.point);
+	point = point_meaning(received, function, progress.point);
 	success = progress.execution.status == ES2PLUS_SUCCESS ||
 		progress.execution.status == ES2PLUS_WARNING;
 	if (strcmp(point, "ENABLED") == 0 || strcmp(point, "DISABLED") == 0 ||
