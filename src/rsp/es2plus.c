@@ -331,6 +331,13 @@ bound_eid(const RspOperation *op)
 	return op->eid != NULL ? op->eid : op->reserved_eid;
 }
 
+/* does cancelOrder name no MatchingID? */
+static bool
+sends_nameless(const RspOperation *op)
+{
+	return empty(op->profile_matching_id) || memo_flag(op, "nomid");
+}
+
 /* may a request of ours have been carried out without our knowing? */
 static bool
 in_doubt(const RspOperation *op)
@@ -1007,7 +1014,7 @@ send_cancel(RspConversation *c)
 		ok = put(body, "iccid", json_iccid(op, op->iccid));
 	if (ok && eid != NULL)
 		ok = put(body, "eid", json_string(eid));
-	if (ok && !empty(op->profile_matching_id) && !memo_flag(op, "nomid"))
+	if (ok && !sends_nameless(op))
 		ok = put(body, "matchingId", json_string(op->profile_matching_id));
 	else if (ok && memo_flag(op, "empty"))
 		ok = put(body, "matchingId", json_string(""));
@@ -1099,8 +1106,7 @@ note_lost(RspConversation *c, const Es2plusExecution *said)
 												  op->now_ms));
 		op->step = STEP_CONFIRM;
 	}
-	else if (op->kind == RSP_CANCEL_ORDER && bound_eid(op) == NULL &&
-			 empty(op->profile_matching_id) &&
+	else if (op->kind == RSP_CANCEL_ORDER && bound_eid(op) == NULL && sends_nameless(op) &&
 			 (op->final_status == NULL || strcmp(op->final_status, "Available") == 0))
 	{
 		fail_unknown(c, "the answer to cancelOrder was lost; without EID and MatchingID another "
@@ -1652,13 +1658,20 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 				}
 				break;
 			case M_BOUND:
-				if (!repeat && op->state == RSP_STATE_FAILED && !memo_flag(op, "nomid") &&
-					!empty(op->profile_matching_id) && strcmp(result.said.subject, "8.2.6") == 0 &&
-					memo_set(op, "nomid", json_true()))
+				if (op->state == RSP_STATE_FAILED && !sends_nameless(op) &&
+					strcmp(result.said.subject, "8.2.6") == 0)
 				{
-					/* the order was not confirmed, then */
-					op->unresolved = in_doubt(op);
-					send_cancel(c);
+					/* whether it was confirmed with this MatchingID is not known */
+					if (repeat)
+						fail_unknown(c, "the answer was lost; the order is cancelled, or stands "
+									 "without this MatchingID", &result.said);
+					else if (memo_set(op, "nomid", json_true()))
+					{
+						op->unresolved = in_doubt(op);
+						send_cancel(c);
+					}
+					else
+						no_memory(c);
 					return;
 				}
 				/* FALLTHROUGH */

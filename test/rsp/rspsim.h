@@ -20,7 +20,7 @@
 
 /* ---- named servers (server.c) ---- */
 
-#define MAX_SERVERS		256
+#define MAX_SERVERS		1024
 #define RATE_BUCKETS	10		/* of 100 ms each: a sliding second */
 #define STATS_SLOTS		512
 

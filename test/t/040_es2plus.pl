@@ -242,6 +242,11 @@ foreach my $form (sort keys %EsimSmdp::forms)
 			{
 				%case = (%case, expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => $after ? $case{deeds} : ['ordered']);
 			}
+			# or perhaps not by its MatchingID
+			if ($form =~ /a confirmation that (was lost|never came)/ && ($1 eq 'never came' || $after))
+			{
+				%case = (%case, expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => $1 eq 'was lost' ? $case{deeds} : ['ordered']);
+			}
 			$smdp->add(\%case);
 		}
 	}

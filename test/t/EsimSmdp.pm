@@ -25,6 +25,7 @@ my $cancel = sub { my ($final) = @_; return sub { my ($c) = @_; return 'esim_can
 my $any = sub { "generate_matching_id => true, profile_type => 'default'" };
 my $bound = sub { my ($c) = @_; return "'$c->{eid}', profile_type => 'default'"; };
 my @order = ('ordered', 'order-confirmed');
+my $with_id = sub { 'generate_matching_id => true, iccid => ' . "'$_[0]{iccid}'" };
 my @half = { path => 'confirmOrder', fault => 'status', status => 200, code => '8.2.6/2.1', count => 1 };
 
 # How each operation is asked for; prepare: what is done before, faults: its own; any: the SM-DP+
@@ -47,6 +48,10 @@ our %forms = (
 				any => 1, prepare => $prepare, faults => $faults, half => defined $faults, call => $cancel->($final) }) } ('Available', 'Unavailable')) }
 		([ 'RESERVED', $reserve->(sub { $any->() . ', release => false' }) ], [ 'RELEASED', $reserve->($any) ],
 		[ 'RELEASED and bound', $reserve->($bound) ], [ 'FAILED', $reserve->($any), \@half ], [ 'FAILED and bound', $reserve->($bound), \@half ])),
+	'cancel-order after a confirmation that was lost' => { requests => 1, path => 'cancelOrder', state => 'CANCELLED', effect => 'order-cancelled', prepare => $reserve->($with_id),
+		faults => [ { path => 'confirmOrder', fault => 'reset_after_effect', count => 1 }, @half ], call => $cancel->('Available') },
+	'cancel-order after a confirmation that never came' => { requests => 1, path => 'cancelOrder', state => 'CANCELLED', effect => 'order-cancelled', half => 1, prepare => $reserve->($with_id),
+		faults => [ { path => 'confirmOrder', fault => 'timeout_before_effect', count => 1 }, @half ], call => $cancel->('Available') },
 	'download' => { requests => 2, state => 'RELEASED', device => '', call => sub { "esim_download('$_[0]{eid}', '$_[0]{iccid}', server => '$_[0]{server}')" } },
 	'download of any' => { any => 1, requests => 2, state => 'RELEASED', device => '', call => sub { "esim_download('$_[0]{eid}', server => '$_[0]{server}')" } },
 	'download with an activation code' => { requests => 2, state => 'RELEASED', device => 'CODE',
@@ -185,6 +190,7 @@ sub check
 		my $list = join ', ', map { "'$_->{id}'" } @cases;
 
 		$self->{front}->pump if $self->{front};
+		$self->{between}->() if $self->{between};
 		%row = map { my @column = split /\|/, $_, -1; $column[0] => \@column } $self->lines(qq(
 			SELECT o.id, CASE WHEN o.status = 'ACCEPTED' THEN o.phase::text ELSE concat_ws(' ', o.result, o.error_code) END,
 				coalesce(p.state::text, ''), coalesce(o.rsp_code, ''), coalesce(o.error_message, o.phase_reason, ''), o.attempts
