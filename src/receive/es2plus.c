@@ -17,6 +17,7 @@
 #include "receive/receive.h"
 
 #include "catalog/pg_type.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -349,12 +350,48 @@ managing_server(Received *received, const char *eid)
 	return can ? name : NULL;
 }
 
+/* The time that a notification gives, in a form that sorts; NULL: it gives none. */
+static char *
+time_of(const Es2plusProgress *progress)
+{
+	pg_time_t	seconds = progress->at_ms / 1000;
+	struct pg_tm *tm = progress->at_ms > 0 ? pg_gmtime(&seconds) : NULL;
+
+	if (tm == NULL)
+		return NULL;
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm->tm_year + 1900, tm->tm_mon + 1,
+					tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec,
+					(int) (progress->at_ms % 1000));
+}
+
+/* Has a notification of a later switch come before this one? */
+static bool
+is_overtaken(const Order *order, const char *at)
+{
+	static EsimStatement later = {
+		"SELECT FROM @esim_profile_event e WHERE e.profile = $1 AND e.new_state IN ('ENABLED', 'DISABLED', 'DELETED')"
+		" AND substring(e.detail FROM ', at ([0-9T:.-]{23}Z)$') COLLATE \"C\" > $2 LIMIT 1",
+		2, {"uuid", "text"}
+	};
+	Datum		values[2];
+
+	if (at == NULL)
+		return false;
+	values[0] = UUIDPGetDatum(&order->profile);
+	values[1] = CStringGetTextDatum(at);
+	esim_execute_latest(&later, values, NULL, 1);
+	return SPI_processed > 0;
+}
+
 /* local switches, told by vendors' own points */
 static ReceiveOutcome
-device_changed(Received *received, Order *order, const char *eid, RspState new, const char *said)
+device_changed(Received *received, Order *order, const char *eid, RspState new, const char *said,
+			   const char *at)
 {
 	char	   *manager = managing_server(received, eid);
 
+	if (is_overtaken(order, at))
+		return RECEIVE_IGNORED;
 	if (manager != NULL && receive_refresh(received, eid, manager))
 		return RECEIVE_ASKED;
 	if (!is_news(order, new))
@@ -366,7 +403,8 @@ device_changed(Received *received, Order *order, const char *eid, RspState new, 
 	if (new == RSP_STATE_ENABLED)
 		demote_others(order, eid);
 	write_profile(order, eid, new, said);
-	add_event(order, &order->profile, eid, order->state, new, "LOCAL", said);
+	add_event(order, &order->profile, eid, order->state, new, "LOCAL",
+			  at != NULL ? psprintf("%s, at %s", said, at) : said);
 	if (order->has_download && new != RSP_STATE_DELETED)
 	{
 		Es2plusProgress none;
@@ -437,7 +475,7 @@ receive_es2plus(Received *received)
 	{
 		if (!success || !rsp_state_from_name(point, &new))
 			return RECEIVE_IGNORED;
-		return device_changed(received, &order, eid, new, said);
+		return device_changed(received, &order, eid, new, said, time_of(&progress));
 	}
 
 	/* a vendor's number for one of SGP.22's points is read as that */

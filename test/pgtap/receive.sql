@@ -108,6 +108,15 @@ SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 
 SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 'handleDownloadProgressInfo', '2026-11-01T11:00:00Z')), 'duplicate', 'the same once more');
 UPDATE esim_profile SET state = 'ENABLED' WHERE id = '00000000-0000-4000-8000-0000000000c2';
 SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 'handleDownloadProgressInfo', '2026-11-01T12:00:00Z')), 'applied', 'disabled again, later');
+-- switches in the wrong order: the later one counts
+CREATE FUNCTION pg_temp.switch(iccid text, eid text, point int, at text) RETURNS jsonb
+LANGUAGE sql AS $$ SELECT pg_temp.progress(iccid, eid, point) || jsonb_build_object('timestamp', at) $$;
+INSERT INTO esim_notification_point (server, point, meaning) VALUES ('esim_test_smdp', 102, 'DISABLED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 101, '2026-12-01T11:00:00+01:00')), 'applied', 'enabled at ten');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '2026-12-01T09:59:59Z')), 'ignored', 'disabled before it, which comes late');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'ENABLED', 'is still ENABLED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '1796119201')), 'applied', 'disabled a second after it, in seconds since 1970');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DISABLED', 'is DISABLED');
 -- where another server manages the eUICC, that one is asked
 INSERT INTO esim_profile (iccid, eid, owner, state, server) VALUES (:'iccid_b1', :'eid_a', 'esim_test_alice', 'DISABLED', 'esim_test_smdp');
 SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_b1', :'eid_a', 101)), 'asked', 'a switch on an eUICC that another server manages');
@@ -120,7 +129,7 @@ SELECT is((SELECT state::text FROM esim_profile WHERE iccid = :'iccid_b1' AND ow
 UPDATE esim_event SET received_at = now() - interval '1 year' WHERE kind = 'event';
 SELECT is((SELECT removed FROM esim_prune('{"older_than": "90 days"}') WHERE what = 'events'), 1::bigint, 'old events are pruned');
 SELECT lives_ok('ALTER SERVER esim_test_smdp RENAME TO esim_test_smdp2', 'a server is renamed');
-SELECT is((SELECT count(*) FROM esim_notification_point WHERE server = 'esim_test_smdp2'), 3::bigint, 'its numbers follow');
+SELECT is((SELECT count(*) FROM esim_notification_point WHERE server = 'esim_test_smdp2'), 4::bigint, 'its numbers follow');
 
 SELECT * FROM finish();
 ROLLBACK;
