@@ -283,7 +283,8 @@ foreach my $command (
 	(map { my ($who, $extension) = @$_;
 		("openssl req -newkey rsa:2048 -nodes -subj /CN=$who -keyout $dir/$who.key -out $dir/$who.csr",
 		 "printf '$extension' > $dir/$who.ext && openssl x509 -req -days 2 -in $dir/$who.csr -CA $dir/ca.pem -CAkey $dir/ca.key -CAcreateserial -extfile $dir/$who.ext -out $dir/$who.pem") }
-		([ 'server', 'subjectAltName=IP:127.0.0.1,DNS:localhost' ], [ 'client', 'extendedKeyUsage=clientAuth' ])))
+		([ 'server', 'subjectAltName=IP:127.0.0.1,DNS:localhost' ], [ 'client', 'extendedKeyUsage=clientAuth' ])),
+	"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=stranger -keyout $dir/stranger.key -out $dir/stranger.pem")
 {
 	system("($command) >/dev/null 2>&1") == 0 or die $command;
 }
@@ -298,6 +299,24 @@ ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", '
 $node->safe_psql($db, "CREATE USER MAPPING FOR PUBLIC SERVER tls OPTIONS (client_cert '$dir/client.pem', client_key '$dir/client.key')");
 ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'with one it goes on by itself')
   or diag(query($node, $db, "SELECT phase, phase_reason FROM esim_operation WHERE id = '$id'"));
+
+# the same as texts, and as one text; a certificate of another authority
+my %pem = map { $_ => PostgreSQL::Test::Utils::slurp_file("$dir/$_") } qw(ca.pem client.pem client.key stranger.pem stranger.key);
+foreach my $way ([ 'texts', "client_cert '$pem{'client.pem'}', client_key '$pem{'client.key'}'", 'WAITING_DEVICE' ],
+	[ 'one text', "client_cert '$pem{'client.pem'}$pem{'client.key'}'", 'WAITING_DEVICE' ],
+	[ 'a stranger', "client_cert '$pem{'stranger.pem'}', client_key '$pem{'stranger.key'}'", 'PARKED' ])
+{
+	my ($name, $mapping, $phase) = @$way;
+	my $as = 'tls_' . $name =~ s/ /_/r;
+
+	create_server($node, $db, $tls, $as, protocol => 'es2plus', url => "$tls->{url}/tls", requester_id => 'me', timeout => '5 s', ca_file => $pem{'ca.pem'}, smdp_address => 'smdp.example.com');
+	$node->safe_psql($db, qq(CREATE USER MAPPING FOR PUBLIC SERVER "$as" OPTIONS ($mapping)));
+	$eid = device($as);
+	$id = value($node, $db, "SELECT esim_download('$eid', '@{[iccid(9000 + ++$n)]}', server => '$as')");
+	ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", $phase), "mutual TLS, $name: $phase")
+	  or diag(query($node, $db, "SELECT phase, phase_reason FROM esim_operation WHERE id = '$id'"));
+	like(value($node, $db, "SELECT phase_reason FROM esim_operation WHERE id = '$id'"), qr/credentials|certificate|let this client in/, 'and the row says why') if $phase eq 'PARKED';
+}
 
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
 $node->stop;

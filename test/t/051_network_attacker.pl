@@ -127,7 +127,7 @@ sub tls_peer
 # A peer that speaks no TLS: keeps what comes, and says answer to each first bytes.
 sub plain_peer
 {
-	my ($name, $answer) = @_;
+	my ($name, $answer, %how) = @_;
 	my $listen = IO::Socket::INET->new(Listen => 50, LocalAddr => '127.0.0.1', Proto => 'tcp') or die "listen: $!";
 	my $file = write_file("$name.got", '');
 	my $port = $listen->sockport;
@@ -153,6 +153,7 @@ sub plain_peer
 				{
 					PostgreSQL::Test::Utils::append_to_file($file, $data);
 					syswrite($socket, $answer) if defined $answer;
+					shutdown $socket, 1 if $how{close};
 				}
 				else
 				{
@@ -287,6 +288,16 @@ attack('no encryption', tls_peer('null_peer', 'good', '-tls1_2 -cipher NULL:eNUL
 attack('plain HTTP at the port of TLS', plain_peer('http_peer', "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), qr/TLS|SSL/i, why => qr/does not speak TLS/);
 attack('a TLS alert', plain_peer('alert_peer', "\x15\x03\x03\x00\x02\x02\x28"), qr/TLS|SSL/i, why => qr/ended the TLS handshake/);
 attack('something else', plain_peer('noise_peer', "\x00" x 2000), qr/TLS|SSL/i, why => qr/TLS/);
+
+# a server that wants to know who we are: TLS 1.2, where it says so before anything is sent
+my $verifying = '-tls1_2 -Verify 1 -verify_return_error -CAfile ' . "$directory/ca.pem";
+my %pem = map { $_ => PostgreSQL::Test::Utils::slurp_file("$directory/$_") } qw(client.pem client.key self.pem self.key stranger.pem stranger.key);
+attack('no client certificate', tls_peer('verifying_peer', 'good', $verifying), qr/TLS|SSL/, why => qr/ended the TLS handshake|asks for a client certificate/);
+attack('a client certificate of another authority', tls_peer('verifying_peer2', 'good', $verifying), qr/TLS|SSL|certificate/, why => qr/does not (?:trust|accept) the client certificate/,
+	mapping => "token '$token', client_cert '$pem{'stranger.pem'}', client_key '$pem{'stranger.key'}'");
+attack('a self-signed client certificate', tls_peer('verifying_peer3', 'good', $verifying), qr/TLS|SSL|certificate/, why => qr/does not (?:trust|accept) the client certificate/,
+	mapping => "token '$token', client_cert '$pem{'self.pem'}', client_key '$pem{'self.key'}'");
+attack('the handshake is cut', plain_peer('cut_peer', "\x16\x03\x03\x00\x40\x02", close => 1), qr/TLS|SSL/i, why => qr/broke off the TLS handshake/);
 
 # the peers with old TLS do work with who wants that
 SKIP:
