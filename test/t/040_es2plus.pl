@@ -139,6 +139,23 @@ $simulator->post('/es2plus/notify', { server => 'three', iccid => $iccid, eid =>
 ok($front->pump_until("SELECT state FROM esim_profile WHERE iccid = '$iccid'", 'ENABLED'), 'HandleNotification: an event that a row gives a meaning');
 is(value($node, $db, "SELECT outcome FROM esim_event WHERE server = 'three' AND body ->> 'notificationEvent' = '7'"), 'ignored', 'HandleNotification: one that nobody has told the meaning of');
 
+# a download that expires while the device is away: a late result is the profile's, not the operation's
+server('late');
+$eid = device('late');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid', expires_at => now() + interval '4 seconds')");
+ok(wait_until($node, $db, "SELECT result || ' ' || error_code FROM esim_operation WHERE id = '$id'", 'FAILED EXPIRED'), 'a download expires while its device is away');
+is(value($node, $db, "SELECT state FROM esim_profile WHERE iccid = '$iccid'"), 'RELEASED', 'its order stands');
+$simulator->post('/es2plus/download', { server => 'late', eid => $eid });
+ok($front->pump_until("SELECT state FROM esim_profile WHERE iccid = '$iccid'", 'INSTALLED'), 'the device comes after all: the profile is INSTALLED');
+is(value($node, $db, "SELECT error_code FROM esim_operation WHERE id = '$id'"), 'EXPIRED', 'the operation stays as it was');
+$eid = device('late');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid', expires_at => now() + interval '4 seconds')");
+ok(wait_until($node, $db, "SELECT result || ' ' || error_code FROM esim_operation WHERE id = '$id'", 'FAILED EXPIRED'), 'another one');
+$id = value($node, $db, "SELECT esim_cancel_order('$iccid')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'its order can be cancelled');
+
 # ---- every operation in each of its forms ----
 
 my $smdp = EsimSmdp->new(node => $node, database => $db, simulator => $simulator, front => $front);

@@ -185,6 +185,20 @@ foreach my $answer (@broken[ 0, 2, 4, 12, 24 ], @odd[ 0, 2 ])
 	at($_, $name, [ { effect => $true, %$rule } ]) foreach ('releaseProfile', 'cancelOrder');
 }
 
+# the same of a download
+foreach my $path ('downloadOrder', 'confirmOrder')
+{
+	at($path, "$_->[0], of a download", [ { effect => $true, %{ $_->[1] } } ], form => 'download', expect => 'WAITING_DEVICE') foreach (@broken[ 0, 3, 6, 7, 9, 30 ], @odd[ 0, 10 ]);
+	at($path, "$_->[0] of a download", [ { fault => 'status', status => 200, code => $_->[0], count => 0 } ], form => 'download', expect => $_->[1], deeds => $before{$path}, rsp => $_->[0], state => undef)
+		foreach ([ '8.1.1/3.9', 'FAILED IDENTIFIER_NOT_FOUND' ], [ '8.2.1/1.2', 'FAILED PERMISSION_DENIED' ],
+		$path eq 'downloadOrder' ? [ '8.2.5/3.7', 'PARKED' ] : [ '8.2.1/3.10', 'FAILED IDENTIFIER_MISMATCH' ]);
+}
+at('releaseProfile', '8.2.1/1.2 of a download', [ { fault => 'status', status => 200, code => '8.2.1/1.2', count => 0 } ], form => 'download of what is reserved for it', expect => 'FAILED PERMISSION_DENIED',
+	deeds => $before{releaseProfile}, rsp => '8.2.1/1.2', state => 'RESERVED');
+at('releaseProfile', '8.2.1/3.5 of a download: it is released', [ { fault => 'status', status => 200, code => '8.2.1/3.5', count => 0 } ], form => 'download of what is reserved for it', expect => 'WAITING_DEVICE',
+	deeds => $before{releaseProfile});
+at('downloadOrder', 'another ICCID of a download that leaves it open', [ { fault => 'wrong_iccid' } ], form => 'download of any', expect => 'FAILED IDENTIFIER_NOT_FOUND', state => 'FAILED', deeds => ['ordered']);
+
 # another profile, another eUICC, codes that cannot be one
 at('downloadOrder', $_->[0], [ { fault => 'merge_patch', patch => { iccid => $_->[1] } } ])
 	foreach ([ 'the ICCID of another device', iccid(100000) ], [ 'an ICCID that is a number', 8944500000 ], [ 'an empty ICCID', '' ], [ 'a short ICCID', '8944' ],
@@ -216,7 +230,11 @@ at('confirmOrder', 'Failed with codes that are none', [ { fault => 'body', count
 at('downloadOrder', 'nonsense for ever', [ { fault => 'body', count => 0, text => 'nonsense' }, { fault => 'body', count => 0, text => 'nonsense', path => 'confirmOrder' } ],
 	expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => [], hurry => 1);
 
-cmp_ok(scalar(keys %{ { map { $_->{server} // '' => 1 } @{ $smdp->{cases} } } }), '<', 500, scalar(@{ $smdp->{cases} }) . ' cases');
+# no answer, for ever: it is waited for
+at('downloadOrder', 'no answer for ever', [ { fault => 'reset_before_effect', count => 0 }, { fault => 'reset_before_effect', count => 0, path => 'confirmOrder' } ],
+	expect => 'UNKNOWN', state => 'RESERVING', deeds => [], hurry => 1, patient => 1, reason => qr/answer was lost/);
+
+note(scalar(@{ $smdp->{cases} }) . ' cases');
 my @workers = worker_pids($node, $db);
 $smdp->start;
 
@@ -233,6 +251,22 @@ foreach my $case (grep { defined $_->{address} || defined $_->{matching_id} } @c
 	is(value($node, $db, "SELECT p.smdp_address FROM esim_operation o JOIN esim_profile p ON p.id = o.profile WHERE o.id = '$case->{id}'"), $case->{address}, "$case->{name}: the server's option instead") if defined $case->{address};
 	is(value($node, $db, "SELECT p.matching_id FROM esim_operation o JOIN esim_profile p ON p.id = o.profile WHERE o.id = '$case->{id}'"), $case->{matching_id}, "$case->{name}: it counts") if defined $case->{matching_id};
 }
+# an order of another profile: what is known of that one stays
+$smdp->add({ name => 'the profile that a lie is about', form => 'reserve an ICCID', expect => 'SUCCESS', state => 'RELEASED', server => 'liar' });
+$smdp->start;
+my ($victim) = $smdp->check;
+foreach my $form ('reserve with a MatchingID of ours', 'download of any')
+{
+	$smdp->add({ name => "$form, the answer names a profile of ours", form => $form, expect => 'FAILED (?:INCOMPATIBLE_STATE|OUTCOME_UNKNOWN)', server => 'liar',
+		rules => [ { path => 'downloadOrder', fault => 'merge_patch', patch => { iccid => $victim->{iccid} }, count => 1 } ] });
+	$smdp->start;
+	$smdp->check;
+}
+is(value($node, $db, "SELECT state FROM esim_profile WHERE id = (SELECT profile FROM esim_operation WHERE id = '$victim->{id}')"), 'RELEASED', 'the profile that the lie is about is as it was');
+is(value($node, $db, "SELECT count(*) FROM esim_profile WHERE iccid = '$victim->{iccid}' AND state <> 'FAILED'"), '1', 'no other that lives has its ICCID');
+my $cancel = value($node, $db, "SELECT esim_cancel_order('$victim->{iccid}')");
+is(value($node, $db, "SELECT count(DISTINCT profile) FROM esim_operation WHERE id IN ('$cancel', '$victim->{id}')"), '1', 'and it is the one that its ICCID names');
+
 my $coded = join ', ', map { "'$_->{id}'" } grep { $_->{code} && $_->{expect} =~ /^FAILED/ } @cases;
 is(value($node, $db, "SELECT count(*) FROM esim_operation WHERE id IN ($coded) AND rsp_message IS DISTINCT FROM 'A fault was asked for.'"), '0', 'the words of the SM-DP+ are kept');
 is(value($node, $db, q(SELECT count(*) FROM esim_operation WHERE error_message ~ '[\x01-\x1f]' OR rsp_message ~ '[\x01-\x1f]' OR phase_reason ~ '[\x01-\x1f]')), '0', 'no control characters in what is shown');
@@ -244,11 +278,19 @@ is(join(' ', worker_pids($node, $db)), join(' ', @workers), 'the workers are tho
 is(value($node, $db, q(SELECT string_agg(DISTINCT last_error, '; ') FROM esim_worker_status())), '', 'without an error');
 unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/ERROR:  (?!.*(?:esim_receive|psql))/, 'nor one in the log');
 
+is(value($node, $db, "SELECT count(*) FROM esim_operation WHERE phase = 'PARKED' AND rsp_code = '8.2.5/3.7' AND next_at BETWEEN now() + interval '12 minutes' AND now() + interval '40 minutes'"), '2', 'stock is looked at again by itself');
+
 # what is parked goes on when stock has come, or an administrator says so
 $simulator->clear_faults;
 my @parked = map { "'$_->{id}'" } grep { $_->{expect} eq 'PARKED' && $_->{name} !~ /another requester/ } @cases;
+my ($patient) = grep { $_->{patient} } @cases;
+cmp_ok(value($node, $db, "SELECT attempts FROM esim_operation WHERE id = '$patient->{id}'"), '>', 1, 'a server that does not answer is asked again and again');
+push @parked, "'$patient->{id}'";
+@hurry = ("'$patient->{id}'");
+$hurried->();
 $node->safe_psql($db, 'SELECT esim_resume()');
-ok(wait_until($node, $db, 'SELECT count(*) FROM esim_operation WHERE id IN (' . join(', ', @parked) . ") AND result IS DISTINCT FROM 'SUCCESS'", '0'), scalar(@parked) . ' parked operations succeed after esim_resume()');
+ok(wait_until($node, $db, 'SELECT count(*) FROM esim_operation WHERE id IN (' . join(', ', @parked) . ") AND result IS DISTINCT FROM 'SUCCESS' AND phase <> 'WAITING_DEVICE'", '0'), scalar(@parked) . ' operations that were parked or waited succeed')
+  or diag(query($node, $db, "SELECT o.id, o.server, o.phase, o.phase_reason, o.next_at, o.result, o.error_code, o.error_message, p.state, p.next_at, p.unresolved, now() FROM esim_operation o LEFT JOIN esim_pending p ON p.operation = o.id WHERE o.id IN (" . join(', ', @parked) . ") AND o.result IS DISTINCT FROM 'SUCCESS'"));
 ledger_is_exact($simulator, 'ledger after it');
 
 # ---- after a promotion nothing can be asked ----
