@@ -665,6 +665,17 @@ clean_line(char *text)
 	}
 }
 
+/* a TLS connection made for this request, on which nothing was heard */
+static bool
+is_fresh_tls(const HttpRequest *request)
+{
+	long		connects = 0;
+
+	return request->endpoint->origin[4] == 's' && request->header_bytes == 0 &&
+		curl_easy_getinfo(request->handle->easy, CURLINFO_NUM_CONNECTS,
+						  &connects) == CURLE_OK && connects == 1;
+}
+
 /*
  * The peer refused our certificate (TLS 1.3: it says so only after we have
  * sent the request, but before it has taken it in).
@@ -672,12 +683,7 @@ clean_line(char *text)
 static bool
 is_client_cert_alert(const HttpRequest *request, const char *reason)
 {
-	long		connects = 0;
-
-	return request->endpoint->origin[4] == 's' && request->header_bytes == 0 &&
-		curl_easy_getinfo(request->handle->easy, CURLINFO_NUM_CONNECTS,
-						  &connects) == CURLE_OK && connects == 1 &&
-		strstr(reason, " alert ") != NULL &&
+	return is_fresh_tls(request) && strstr(reason, " alert ") != NULL &&
 		(strstr(reason, "certificate") != NULL ||
 		 strstr(reason, "alert unknown ca") != NULL ||
 		 strstr(reason, "alert access denied") != NULL);
@@ -912,6 +918,23 @@ http_request_judge(HttpRequest *request, CURLcode result)
 	{
 		answer->tls_failed = true;
 		answer->tls_reason = tls_reason(request, result);
+	}
+
+	/*
+	 * With TLS 1.3 our part of the handshake ends before the peer has looked at
+	 * our certificate.  One that closes the connection then has said why, but
+	 * the connection is gone before that can be read.
+	 */
+	else if (answer->outcome == HTTP_NOT_SENT && result == CURLE_SEND_ERROR &&
+			 is_fresh_tls(request))
+	{
+		answer->tls_failed = true;
+		answer->tls_reason = request->endpoint->client_cert != NULL ?
+			"the server closed the connection; it seems not to accept the client certificate" :
+			"the server closed the connection; it seems to ask for a client certificate";
+		snprintf(answer->error, sizeof(answer->error),
+				 "%s port %s closed the connection after the TLS handshake",
+				 request->endpoint->host, request->endpoint->port);
 	}
 }
 

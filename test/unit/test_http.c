@@ -846,7 +846,8 @@ test_tls(void)
 	   http_request_answer(request)->tls_failed && server_count(160) == 0,
 	   "TLS: no client certificate");
 	http_request_free(request);
-	expect_tls(endpoint, "asks for a client certificate", "no client certificate");
+	for (i = 0; i < 5; i++)
+		expect_tls(endpoint, "for a client certificate", "no client certificate");
 	http_endpoint_release(endpoint);
 	options.client_cert = cert;
 	options.client_key = key;
@@ -871,7 +872,8 @@ test_tls(void)
 	   http_request_answer(request)->tls_failed && server_count(161) == 0,
 	   "TLS: a client certificate of another CA");
 	http_request_free(request);
-	expect_tls(endpoint, "does not trust the client certificate", "a client certificate of another CA");
+	for (i = 0; i < 5; i++)
+		expect_tls(endpoint, "the client certificate", "a client certificate of another CA");
 	http_endpoint_release(endpoint);
 	free((char *) options.client_cert);
 	free((char *) options.client_key);
