@@ -9,7 +9,7 @@ MODULE_big = esim
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 # parts of the install script, in this order
-SQL_PARTS = identifier table server operation event receive qr worker report provider timeline upkeep maintenance right
+SQL_PARTS = identifier table audit server operation event receive qr worker report provider timeline upkeep maintenance right
 DATA_built = sql/esim--$(EXTVERSION).sql
 DATA = $(wildcard sql/esim--*--*.sql)
 

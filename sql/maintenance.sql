@@ -51,6 +51,20 @@ END
 $$;
 COMMENT ON FUNCTION esim_check_cron(name) IS 'Internal: raises ES404 for a database that is not there, 42501 where the caller may not use pg_cron.';
 
+CREATE FUNCTION esim_audit_maintenance(removed integer DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF removed IS NULL THEN
+		PERFORM @extschema@.esim_audit_note('esim_schedule_maintenance', 'SCHEDULED');
+	ELSE
+		PERFORM @extschema@.esim_audit_note('esim_unschedule_maintenance', format('REMOVED %s', removed));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION esim_audit_maintenance(integer) IS
+'Internal: writes a row into esim_audit for esim_schedule_maintenance() and esim_unschedule_maintenance(), which run with their caller''s rights.';
+
 CREATE FUNCTION esim_refresh_oldest(batch integer DEFAULT 1000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -110,6 +124,7 @@ BEGIN
 		EXIT WHEN refused IS NULL;
 		passed_over := passed_over || refused;
 	END LOOP;
+	PERFORM @extschema@.esim_audit_note('esim_refresh_oldest', format('QUEUED %s', queued));
 	RETURN queued;
 END
 $$;
@@ -123,6 +138,7 @@ AS $$
 DECLARE
 	option record;
 	prune_schedule text := '17 * * * *';
+	prune_call text := 'esim_prune()';
 	refresh_schedule text := '23 2 * * *';
 	refresh_rate integer := 1000;
 	target name := current_database();
@@ -130,12 +146,14 @@ DECLARE
 	cron name;
 	old bigint;
 BEGIN
+	-- the library must be there for its settings to be
+	PERFORM @extschema@.esim_eid_valid('');
 	SELECT n.nspname INTO target_schema
 	FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'esim';
 	IF jsonb_typeof(options) IS DISTINCT FROM 'object' THEN
 		RAISE EXCEPTION 'options must be a JSON object'
 		USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: They are not an object.',
-			HINT = 'Options are prune_schedule, refresh_schedule, refresh_rate, database and schema.';
+			HINT = 'Options are prune_schedule, audit_older_than, refresh_schedule, refresh_rate, database and schema.';
 	END IF;
 	FOR option IN SELECT e.key, jsonb_typeof(e.value) AS type, options ->> e.key AS text FROM jsonb_each(options) e LOOP
 		IF option.key IN ('prune_schedule', 'refresh_schedule') AND option.type IN ('string', 'null') THEN
@@ -167,14 +185,28 @@ BEGIN
 			ELSE
 				target_schema := option.text;
 			END IF;
-		ELSIF option.key IN ('prune_schedule', 'refresh_schedule', 'refresh_rate', 'database', 'schema') THEN
+		ELSIF option.key = 'audit_older_than' AND option.type = 'string' THEN
+			BEGIN
+				IF option.text::interval < current_setting('esim.retention')::interval THEN
+					RAISE EXCEPTION 'option "audit_older_than" is out of range'
+					USING ERRCODE = 'ES400',
+						DETAIL = format('OUT_OF_RANGE: Rows of esim_audit are kept for esim.retention, %s, at least.', current_setting('esim.retention')),
+						HINT = 'Write for instance {"audit_older_than": "2 years"}.';
+				END IF;
+			EXCEPTION WHEN data_exception THEN
+				RAISE EXCEPTION 'invalid value for option "audit_older_than": "%"', "left"(option.text, 100)
+				USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: It is not an interval.',
+					HINT = 'Write for instance {"audit_older_than": "2 years"}.';
+			END;
+			prune_call := format('esim_prune(%L)', jsonb_build_object('audit_older_than', option.text));
+		ELSIF option.key IN ('prune_schedule', 'audit_older_than', 'refresh_schedule', 'refresh_rate', 'database', 'schema') THEN
 			RAISE EXCEPTION 'option "%" has the wrong type', option.key
 			USING ERRCODE = 'ES400', DETAIL = format('INVALID_ARGUMENT: It is of type %s.', option.type),
 				HINT = 'refresh_rate is a number, the others are texts; a schedule may be null.';
 		ELSE
 			RAISE EXCEPTION 'unknown option "%"', "left"(option.key, 100)
 			USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: There is no such option.',
-				HINT = 'Options are prune_schedule, refresh_schedule, refresh_rate, database and schema.';
+				HINT = 'Options are prune_schedule, audit_older_than, refresh_schedule, refresh_rate, database and schema.';
 		END IF;
 	END LOOP;
 
@@ -199,7 +231,7 @@ BEGIN
 		SELECT CASE WHEN octet_length(target) <= 50 THEN format('esim_%s/%s', v.what, target)
 				ELSE format('esim_%s/%s', v.what, md5(target)) END,
 			v.schedule, format('SELECT %I.%s', target_schema, v.call)
-		FROM (VALUES ('prune', prune_schedule, 'esim_prune()'),
+		FROM (VALUES ('prune', prune_schedule, prune_call),
 			('refresh', refresh_schedule, format('esim_refresh_oldest(%s)', refresh_rate))) AS v (what, schedule, call)
 		WHERE v.schedule IS NOT NULL
 	LOOP
@@ -213,6 +245,9 @@ BEGIN
 		RETURN NEXT;
 	END LOOP;
 
+	IF cron = current_database() THEN
+		PERFORM @extschema@.esim_audit_maintenance();
+	END IF;
 	IF cron <> current_database() THEN
 		RAISE NOTICE 'pg_cron is in the database "%": nothing has been scheduled yet', cron
 		USING HINT = 'Run the statements of the column "command" there, as the role that the jobs are to run as.';
@@ -223,7 +258,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION esim_schedule_maintenance(jsonb) IS
-'Registers the jobs of this database with pg_cron, in place of those that were registered before, and shows them: esim_prune/<database> hourly, esim_refresh/<database> nightly. pg_cron runs them as the role that calls, which needs LOGIN, the scope admin and USAGE on the schema cron. options: prune_schedule, refresh_schedule (as pg_cron has them; null: no such job), refresh_rate (eUICCs for each run, default 1000); database, schema: for another database, called in that of pg_cron by a role that may call cron.schedule_in_database(). Where pg_cron is in another database nothing is registered: command is then the statement to run there. No pg_cron at all: ES503; unknown option: ES400; unknown database: ES404.';
+'Registers the jobs of this database with pg_cron, in place of those that were registered before, and shows them: esim_prune/<database> hourly, esim_refresh/<database> nightly. pg_cron runs them as the role that calls, which needs LOGIN, the scope admin and USAGE on the schema cron. options: prune_schedule, refresh_schedule (as pg_cron has them; null: no such job), audit_older_than (as of esim_prune(); without it esim_audit is not pruned), refresh_rate (eUICCs for each run, default 1000); database, schema: for another database, called in that of pg_cron by a role that may call cron.schedule_in_database(). Where pg_cron is in another database nothing is registered: command is then the statement to run there. No pg_cron at all: ES503; unknown option: ES400; unknown database: ES404.';
 
 CREATE FUNCTION esim_unschedule_maintenance(options jsonb DEFAULT '{}') RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -258,6 +293,7 @@ BEGIN
 		EXECUTE 'SELECT cron.unschedule($1)' USING old;
 		removed := removed + 1;
 	END LOOP;
+	PERFORM @extschema@.esim_audit_maintenance(removed);
 	RETURN removed;
 END
 $$;

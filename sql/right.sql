@@ -39,7 +39,7 @@ BEGIN
 				'set_subscription assign_fleet fleet_create cancel retry set_credential drop_credential redeliver',
 				'receive',
 				'sync cancel retry',
-				'pause resume prune transfer health worker_status capabilities redeliver refresh_oldest cron_database check_cron schedule_maintenance unschedule_maintenance grant revoke scopes'],
+				'pause resume prune transfer health worker_status capabilities redeliver refresh_oldest cron_database check_cron audit_maintenance schedule_maintenance unschedule_maintenance grant revoke scopes'],
 			ARRAY[
 				'', '', '', '', '',
 				'SELECT device; SELECT device_state; SELECT profile; SELECT profile_event; SELECT drift; SELECT fleet; SELECT inventory; SELECT device_summary; UPDATE device label device_ref imei; SELECT operation id seq kind eid iccid profile owner owner_name server status result phase phase_reason next_at error_code error_message created_at sent_at completed_at expires_at',
@@ -141,25 +141,45 @@ $$;
 COMMENT ON FUNCTION esim_scopes() IS
 'The scopes that are granted to roles themselves; members of such a role have them too. A role has a scope when it has every right that belongs to it.';
 
+CREATE FUNCTION esim_grant_scopes(grantee regrole, scopes text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN
+		SELECT format('GRANT %s%s ON %s %s TO %I', r.privilege,
+			'(' || (SELECT string_agg(quote_ident(c.name), ', ') FROM unnest(r.columns) AS c (name)) || ')',
+			r.kind, r.identity, pg_get_userbyid(esim_grant_scopes.grantee))
+		FROM @extschema@.esim_scope_rights() r
+		WHERE r.scope = ANY (esim_grant_scopes.scopes) AND r.object IS NOT NULL
+		UNION ALL
+		SELECT format('GRANT USAGE ON SCHEMA @extschema@ TO %I', pg_get_userbyid(esim_grant_scopes.grantee))
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION esim_grant_scopes(regrole, text[]) IS 'Internal: grants what the scopes consist of.';
+
+CREATE FUNCTION esim_audit_scopes(function text, what text, grantee regrole, scopes text[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT @extschema@.esim_audit_note(function, format('%s %s %s', what, (
+		SELECT string_agg(DISTINCT s.scope, ', ') FROM unnest(scopes) AS s (scope)),
+		quote_ident(pg_get_userbyid(grantee))));
+END;
+COMMENT ON FUNCTION esim_audit_scopes(text, text, regrole, text[]) IS 'Internal: writes a row into esim_audit about scopes.';
+
 CREATE FUNCTION esim_grant(grantee regrole, VARIADIC scopes text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	statement text;
 	absent text;
 BEGIN
 	PERFORM @extschema@.esim_check_scopes(esim_grant.grantee, esim_grant.scopes);
-	FOR statement IN
-		SELECT format('GRANT %s%s ON %s %s TO %I', r.privilege,
-			'(' || (SELECT string_agg(quote_ident(c.name), ', ') FROM unnest(r.columns) AS c (name)) || ')',
-			r.kind, r.identity, pg_get_userbyid(esim_grant.grantee))
-		FROM @extschema@.esim_scope_rights() r
-		WHERE r.scope = ANY (esim_grant.scopes) AND r.object IS NOT NULL
-		UNION ALL
-		SELECT format('GRANT USAGE ON SCHEMA @extschema@ TO %I', pg_get_userbyid(esim_grant.grantee))
-	LOOP
-		EXECUTE statement;
-	END LOOP;
+	PERFORM @extschema@.esim_grant_scopes(esim_grant.grantee, esim_grant.scopes);
+	PERFORM @extschema@.esim_audit_scopes('esim_grant', 'GRANTED', esim_grant.grantee, esim_grant.scopes);
 	FOR absent IN
 		SELECT r.scope FROM @extschema@.esim_scope_rights() r
 		WHERE r.scope = ANY (esim_grant.scopes) AND r.object IS NULL
@@ -199,8 +219,9 @@ BEGIN
 	END LOOP;
 	-- scopes share rights
 	IF kept IS NOT NULL THEN
-		PERFORM @extschema@.esim_grant(esim_revoke.grantee, VARIADIC kept);
+		PERFORM @extschema@.esim_grant_scopes(esim_revoke.grantee, kept);
 	END IF;
+	PERFORM @extschema@.esim_audit_scopes('esim_revoke', 'REVOKED', esim_revoke.grantee, esim_revoke.scopes);
 END
 $$;
 COMMENT ON FUNCTION esim_revoke(regrole, text[]) IS
@@ -280,8 +301,15 @@ CREATE POLICY esim_owner ON esim_drift FOR SELECT
 		THEN EXISTS (SELECT FROM esim_profile p WHERE p.id = esim_drift.profile)
 		ELSE EXISTS (SELECT FROM esim_device d WHERE d.eid = esim_drift.eid) END);
 COMMENT ON POLICY esim_owner ON esim_drift IS 'Seen with the profile, else with the device.';
-CREATE POLICY esim_reader ON esim_audit FOR SELECT USING (true);
-COMMENT ON POLICY esim_reader ON esim_audit IS 'Who has the scope admin sees all of it.';
+/*
+ * Who was given SELECT, by the scope admin or by GRANT, reads all of it, but
+ * not members of pg_read_all_data, who were not.
+ */
+CREATE POLICY esim_reader ON esim_audit FOR SELECT USING ((
+	SELECT bool_or(a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))
+	FROM pg_catalog.pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+	WHERE c.oid = 'esim_audit'::regclass AND a.privilege_type = 'SELECT'));
+COMMENT ON POLICY esim_reader ON esim_audit IS 'Who was given SELECT, as by the scope admin, sees all of it.';
 CREATE POLICY esim_reader ON esim_paused FOR SELECT USING (true);
 COMMENT ON POLICY esim_reader ON esim_paused IS 'What is paused is no secret to those who have operations.';
 

@@ -30,6 +30,8 @@ CREATE FUNCTION esim_pause(server text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+	changed boolean;
 BEGIN
 	IF esim_pause.server IS NOT NULL THEN
 		PERFORM @extschema@.esim_check_server(esim_pause.server);
@@ -38,11 +40,13 @@ BEGIN
 	INSERT INTO @extschema@.esim_paused (server, reason, paused_by)
 	VALUES (esim_pause.server, 'esim_pause()', coalesce(nullif(current_setting('role'), 'none'), session_user))
 	ON CONFLICT DO NOTHING;
-	IF NOT FOUND THEN
-		RETURN false;
+	changed := FOUND;
+	PERFORM @extschema@.esim_audit_note('esim_pause', format('%s %s', CASE WHEN changed THEN 'PAUSED' ELSE 'UNCHANGED' END,
+		coalesce('server ' || quote_ident(esim_pause.server), 'database')));
+	IF changed THEN
+		PERFORM @extschema@.esim_wake();
 	END IF;
-	PERFORM @extschema@.esim_wake();
-	RETURN true;
+	RETURN changed;
 END
 $$;
 COMMENT ON FUNCTION esim_pause(text) IS
@@ -111,6 +115,8 @@ BEGIN
 	WHERE o.id = r.operation AND o.status = 'ACCEPTED';
 	changed := changed OR FOUND;
 
+	PERFORM @extschema@.esim_audit_note('esim_resume', format('%s %s', CASE WHEN changed THEN 'RESUMED' ELSE 'UNCHANGED' END,
+		coalesce('server ' || quote_ident(esim_resume.server), 'database')));
 	IF changed THEN
 		PERFORM @extschema@.esim_wake();
 	END IF;
@@ -165,6 +171,7 @@ BEGIN
 			HINT = 'Insert it into esim_device with the owner that it is to have.';
 	END IF;
 	IF device.owner = esim_transfer.new_owner AND device.owner_name = new_name THEN
+		PERFORM @extschema@.esim_audit_note('esim_transfer', format('UNCHANGED owner %I', new_name), device.eid);
 		RETURN;
 	END IF;
 
@@ -227,6 +234,7 @@ BEGIN
 		WHERE o.id = r.operation AND o.status = 'ACCEPTED';
 		PERFORM @extschema@.esim_wake();
 	END IF;
+	PERFORM @extschema@.esim_audit_note('esim_transfer', format('TRANSFERRED from %I to %I', device.owner_name, new_name), device.eid);
 END
 $$;
 COMMENT ON FUNCTION esim_transfer(eid, regrole) IS
@@ -239,6 +247,7 @@ AS $$
 DECLARE
 	option record;
 	older_than interval;
+	age interval;
 	batch integer := 10000;
 	max_batches integer := 10;
 	bound timestamptz;
@@ -258,6 +267,10 @@ DECLARE
 	profile_events bigint := 0;
 	drift bigint := 0;
 	received bigint := 0;
+	audit_older_than interval;
+	rows tid[];
+	seqscan CONSTANT text := current_setting('enable_seqscan');
+	audit bigint := 0;
 BEGIN
 	-- the library must be there for its settings to be
 	PERFORM @extschema@.esim_eid_valid('');
@@ -266,19 +279,30 @@ BEGIN
 	IF jsonb_typeof(options) IS DISTINCT FROM 'object' THEN
 		RAISE EXCEPTION 'options must be a JSON object'
 		USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: They are not an object.',
-			HINT = 'Options are older_than, batch and max_batches.';
+			HINT = 'Options are older_than, audit_older_than, batch and max_batches.';
 	END IF;
 	FOR option IN SELECT e.key, e.value, jsonb_typeof(e.value) AS type, options ->> e.key AS text FROM jsonb_each(options) e LOOP
-		IF option.key = 'older_than' AND option.type = 'string' THEN
+		IF option.key IN ('older_than', 'audit_older_than') AND option.type = 'string' THEN
 			BEGIN
-				older_than := option.text::interval;
+				age := option.text::interval;
 			EXCEPTION WHEN data_exception THEN
-				older_than := NULL;
+				age := NULL;
 			END;
-			IF older_than IS NULL OR older_than < interval '0' OR older_than > interval '1000 years' THEN
-				RAISE EXCEPTION 'invalid value for option "older_than": "%"', "left"(option.text, 100)
+			IF age IS NULL OR age < interval '0' OR age > interval '1000 years' THEN
+				RAISE EXCEPTION 'invalid value for option "%": "%"', option.key, "left"(option.text, 100)
 				USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: It is not an interval of zero or more.',
-					HINT = 'Write for instance {"older_than": "30 days"}.';
+					HINT = format('Write for instance {"%s": "%s"}.', option.key,
+						CASE option.key WHEN 'older_than' THEN '30 days' ELSE '2 years' END);
+			ELSIF option.key = 'older_than' THEN
+				older_than := age;
+			-- nobody removes the traces of what he has just done
+			ELSIF age < current_setting('esim.retention')::interval THEN
+				RAISE EXCEPTION 'option "audit_older_than" is out of range'
+				USING ERRCODE = 'ES400',
+					DETAIL = format('OUT_OF_RANGE: Rows of esim_audit are kept for esim.retention, %s, at least.', current_setting('esim.retention')),
+					HINT = 'Write for instance {"audit_older_than": "2 years"}.';
+			ELSE
+				audit_older_than := age;
 			END IF;
 		ELSIF option.key IN ('batch', 'max_batches') AND option.type = 'number' THEN
 			IF option.text::numeric NOT BETWEEN 1 AND 100000 OR option.text::numeric % 1 <> 0 THEN
@@ -291,14 +315,14 @@ BEGIN
 			ELSE
 				max_batches := option.text::numeric::integer;
 			END IF;
-		ELSIF option.key IN ('older_than', 'batch', 'max_batches') THEN
+		ELSIF option.key IN ('older_than', 'audit_older_than', 'batch', 'max_batches') THEN
 			RAISE EXCEPTION 'option "%" has the wrong type', option.key
 			USING ERRCODE = 'ES400', DETAIL = format('INVALID_ARGUMENT: It is of type %s.', option.type),
-				HINT = 'older_than is a text with an interval, batch and max_batches are numbers.';
+				HINT = 'older_than and audit_older_than are texts with an interval, batch and max_batches are numbers.';
 		ELSE
 			RAISE EXCEPTION 'unknown option "%"', "left"(option.key, 100)
 			USING ERRCODE = 'ES400', DETAIL = 'INVALID_ARGUMENT: There is no such option.',
-				HINT = 'Options are older_than, batch and max_batches.';
+				HINT = 'Options are older_than, audit_older_than, batch and max_batches.';
 		END IF;
 	END LOOP;
 	bound := now() - older_than;
@@ -395,10 +419,34 @@ BEGIN
 	DELETE FROM @extschema@.esim_event x USING chosen WHERE x.id = chosen.id;
 	GET DIAGNOSTICS received = ROW_COUNT;
 
+	-- the index on the time is not taken for what it is while there are few rows
+	IF audit_older_than IS NOT NULL THEN
+		PERFORM set_config('enable_seqscan', 'off', true);
+		FOR i IN 1 .. max_batches LOOP
+			rows := ARRAY(
+				SELECT c.ctid FROM @extschema@.esim_audit c
+				WHERE c.at < now() - audit_older_than
+				LIMIT batch
+				FOR UPDATE SKIP LOCKED);
+			DELETE FROM @extschema@.esim_audit x WHERE x.ctid = ANY (rows);
+			GET DIAGNOSTICS n = ROW_COUNT;
+			audit := audit + n;
+			EXIT WHEN n < batch;
+		END LOOP;
+		PERFORM set_config('enable_seqscan', seqscan, true);
+	END IF;
+
+	PERFORM @extschema@.esim_audit_note('esim_prune', coalesce('REMOVED ' || (
+		SELECT string_agg(format('%s %s', v.removed, v.what), ', ')
+		FROM (VALUES (operations, 'operations'), (profile_events, 'profile_events'), (drift, 'drift'), (received, 'events'),
+			(audit, 'audit')) AS v (removed, what)
+		WHERE v.removed > 0), 'UNCHANGED'));
+
 	RETURN QUERY VALUES
 		('operations', operations), ('attempts', attempts), ('notifications', notifications),
-		('idempotency_keys', idempotency_keys), ('secrets', secrets), ('profile_events', profile_events), ('drift', drift), ('events', received);
+		('idempotency_keys', idempotency_keys), ('secrets', secrets), ('profile_events', profile_events), ('drift', drift), ('events', received),
+		('audit', audit);
 END
 $$;
 COMMENT ON FUNCTION esim_prune(jsonb) IS
-'Removes operations that completed longer ago than esim.retention, with their attempts, notifications, idempotency keys and secrets, and profile events, resolved drift and received events of that age. options: older_than (interval instead of esim.retention), batch (default 10000), max_batches (default 10). One call is one transaction and removes at most batch * max_batches operations; call it repeatedly, or have pg_cron call it. Rows that others have locked are left for the next call; operations with notifications still to be delivered, or that unfinished ones need, stay. Unknown option: ES400.';
+'Removes operations that completed longer ago than esim.retention, with their attempts, notifications, idempotency keys and secrets, and profile events, resolved drift and received events of that age. options: older_than (interval instead of esim.retention), audit_older_than (interval, not below esim.retention: rows of esim_audit that are older are removed as well; without it they stay), batch (default 10000), max_batches (default 10). One call is one transaction and removes at most batch * max_batches operations; call it repeatedly, or have pg_cron call it. Rows that others have locked are left for the next call; operations with notifications still to be delivered, or that unfinished ones need, stay. Unknown option: ES400.';

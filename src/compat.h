@@ -37,4 +37,11 @@
 #define ESIM_CREATE_WAIT_EVENT_SET(n) CreateWaitEventSet(TopMemoryContext, n)
 #endif
 
+/* the end of a number of index_insert() */
+#if PG_VERSION_NUM >= 170000
+#define ESIM_INDEX_INSERT_CLEANUP(index, info) index_insert_cleanup(index, info)
+#else
+#define ESIM_INDEX_INSERT_CLEANUP(index, info) ((void) 0)
+#endif
+
 #endif							/* ESIM_COMPAT_H */

@@ -14,7 +14,8 @@ step() {
 
 # show FILE: its statements and what they give
 show() {
-	sql -d "$DATABASE" -a -q -P pager=off -P footer=off -v "url=$SIM_URL/demo/esim-profile-management/vwip" -f "demo/$1"
+	sql -d "$DATABASE" -a -q -P pager=off -P footer=off -v "url=$SIM_URL/demo/esim-profile-management/vwip" \
+		-v "supersim=$SIM_URL/operator/supersim/v1" -v "eim=$SIM_URL/eim/eim" -f "demo/$1"
 }
 
 # what the SM-DP+ has in stock for each eUICC, from the inventory
@@ -61,6 +62,9 @@ else
 fi
 control POST /stock "$(stock)" >/dev/null
 control POST /config '{"server": "demo", "device_delay_ms": 600, "auth": {"bearer": "demo-token"}}' >/dev/null
+control POST /config '{"server": "operator", "supersim": {"reserve_ms": 700, "schedule_ms": 500},
+	"auth": {"username": "AC1", "password": "demo-secret"}}' >/dev/null
+control POST /config '{"server": "eim", "device_delay_ms": 300}' >/dev/null
 # the eUICC of Crane 2 has room for one profile only
 control POST /euicc "{\"eid\": \"$(awk -F, '$2 == "Crane 2" {print $1}' "$ROOT/test/demo/inventory.csv")\", \"memory\": 1}" >/dev/null
 sql -q -d postgres -c "CREATE DATABASE $DATABASE" -c "ALTER DATABASE $DATABASE SET search_path = public, esim"
@@ -73,6 +77,8 @@ step "The worker carries it out: each device is asked for one thing at a time"
 watch
 step "Report"
 show 3_report.sql
+step "One eSIM from stock to device: reserve, subscription, download, enable, QR code"
+show 4_life.sql
 
 step "What to type next"
 if [ -n "${KEEP:-}" ]; then

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "audit/audit.h"
 #include "event/message.h"
 
 #define MAX_NAME	200
@@ -158,6 +159,16 @@ owner_arg(FunctionCallInfo fcinfo, int n, Oid caller)
 	return owner;
 }
 
+/* Its name and owner are no secrets; the value is. */
+static void
+audit_credential(Oid caller, const char *function, const char *what, const char *name, Oid owner)
+{
+	char	   *outcome = psprintf("%s %s of %s", what, quote_identifier(name),
+								   quote_identifier(GetUserNameFromId(owner, false)));
+
+	esim_audit_one(caller, function, NULL, outcome);
+}
+
 /*
  * esim_set_credential(name text, kind text, value text, owner regrole) void
  */
@@ -213,6 +224,7 @@ esim_set_credential(PG_FUNCTION_ARGS)
 	values[2] = CStringGetTextDatum(kind);
 	values[3] = CStringGetTextDatum(value);
 	esim_execute(&store, values, NULL, 0);
+	audit_credential(caller, "esim_set_credential", psprintf("STORED %s", kind), name, owner);
 	esim_leave_owner(&rights);
 	SPI_finish();
 	explicit_bzero(value, strlen(value));
@@ -242,6 +254,7 @@ esim_drop_credential(PG_FUNCTION_ARGS)
 	values[1] = CStringGetTextDatum(name);
 	esim_execute(&drop, values, NULL, 0);
 	dropped = SPI_processed > 0;
+	audit_credential(caller, "esim_drop_credential", dropped ? "DROPPED" : "NOT_FOUND", name, owner);
 	esim_leave_owner(&rights);
 	SPI_finish();
 	PG_RETURN_BOOL(dropped);
@@ -264,7 +277,8 @@ esim_redeliver(PG_FUNCTION_ARGS)
 		" n.credential = 'token' AND NOT EXISTS (SELECT FROM @esim_operation_secret s WHERE s.operation = n.operation AND s.sink_credential IS NOT NULL),"
 		/* the scope admin is about all owners: it alone has this function */
 		" EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = 'esim_transfer' AND p.pronamespace = $3"
-		"  AND pg_catalog.has_function_privilege($2, p.oid, 'EXECUTE'))"
+		"  AND pg_catalog.has_function_privilege($2, p.oid, 'EXECUTE')),"
+		" o.id, o.eid, o.iccid"
 		" FROM @esim_notification n JOIN @esim_operation o ON o.id = n.operation WHERE n.id = $1",
 		3, {"uuid", "oid", "oid"}
 	};
@@ -279,10 +293,11 @@ esim_redeliver(PG_FUNCTION_ARGS)
 	EsimRights	rights;
 	EsimEpoch	epoch;
 	Datum		values[4];
-	Datum		row[5];
-	bool		nulls[5];
+	Datum		row[8];
+	bool		nulls[8];
 	bool		found;
 	bool		send;
+	EsimAuditEntry entry;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -298,7 +313,7 @@ esim_redeliver(PG_FUNCTION_ARGS)
 	values[2] = ObjectIdGetDatum(esim_schema_oid());
 	esim_execute_latest(&find, values, NULL, 1);
 	found = SPI_processed == 1;
-	for (int i = 0; found && i < 5; i++)
+	for (int i = 0; found && i < lengthof(row); i++)
 		row[i] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &nulls[i]);
 	if (!found ||
 		!(esim_may_act_for(caller, DatumGetObjectId(row[0]), NameStr(*DatumGetName(row[1]))) ||
@@ -324,6 +339,12 @@ esim_redeliver(PG_FUNCTION_ARGS)
 		esim_execute_latest(&again, values, NULL, 0);
 	}
 	esim_wake_at_commit();
+	entry.operation = DatumGetUUIDP(row[5]);
+	entry.eid = nulls[6] ? NULL : DatumGetEidP(row[6]);
+	entry.iccid = nulls[7] ? ICCID_INVALID : DatumGetIccid(row[7]);
+	entry.outcome = psprintf("%s %s", send ? "QUEUED" : "DUE",
+							 DatumGetCString(DirectFunctionCall1(uuid_out, PG_GETARG_DATUM(0))));
+	esim_audit(caller, "esim_redeliver", &entry, 1);
 	esim_leave_owner(&rights);
 	SPI_finish();
 	PG_RETURN_BOOL(send);

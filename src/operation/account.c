@@ -229,6 +229,7 @@ refresh_devices(EsimRequest *sync, const EsimElement *element, const Eid *eids, 
 
 	memset(&request, 0, sizeof(request));
 	request.kind = esim_kind(RSP_REFRESH);
+	request.function = sync->function;
 	request.caller = sync->caller;
 	request.now = sync->now;
 	request.server = pstrdup(element->choice->server->rsp.name);

@@ -14,11 +14,12 @@
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 
+#include "audit/audit.h"
 #include "event/event.h"
 #include "operation/enqueue.h"
 
 static EsimStatement find_operation = {
-	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq"
+	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq, o.iccid"
 	" FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id WHERE o.id = $1",
 	1, {"uuid"}
 };
@@ -77,6 +78,18 @@ static EsimStatement wake_lane = {
 	" AND seq = (SELECT min(q.seq) FROM @esim_pending q WHERE q.lane = $1)",
 	1, {"int8"}
 };
+
+static void
+audit(Oid caller, const pg_uuid_t *id, const EsimRow *row, bool cancelled)
+{
+	EsimAuditEntry entry;
+
+	entry.eid = row->null[3] ? NULL : DatumGetEidP(row->value[3]);
+	entry.iccid = row->null[7] ? ICCID_INVALID : DatumGetIccid(row->value[7]);
+	entry.operation = id;
+	entry.outcome = cancelled ? "CANCELLED" : "COMPLETED";
+	esim_audit(caller, "esim_cancel", &entry, 1);
+}
 
 static ArrayType *
 uuid_array(pg_uuid_t *ids, int n)
@@ -246,6 +259,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 				 errhint("Operations are removed some time after they have completed; see esim.retention.")));
 	if (DatumGetBool(row.value[2]) || row.null[5])
 	{
+		audit(caller, id, &row, false);
 		esim_leave_owner(&rights);
 		SPI_finish();
 		PG_RETURN_BOOL(false);
@@ -285,6 +299,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 	}
 	if (cancelled)
 		esim_wake_at_commit();
+	audit(caller, id, &row, cancelled);
 	esim_leave_owner(&rights);
 	SPI_finish();
 	PG_RETURN_BOOL(cancelled);

@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "audit/audit.h"
 #include "operation/enqueue.h"
 
 bool
@@ -475,6 +476,39 @@ enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 	esim_insert_elements(request, chunk, n);
 }
 
+/* One row of each element: what was asked for, and what came of it. */
+static void
+audit(EsimRequest *request)
+{
+	int			size = Min(request->nelements, ESIM_CHUNK);
+	EsimAuditEntry *entries = palloc(sizeof(EsimAuditEntry) * Max(size, 1));
+
+	for (int from = 0; from < request->nelements; from += size)
+	{
+		int			n = Min(size, request->nelements - from);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			EsimElement *element = &request->elements[from + i];
+			EsimProfile *profile = request->kind->of_profile ? element->profile : NULL;
+			EsimAuditEntry *entry = &entries[i];
+
+			entry->eid = element->device ? &element->device->eid :
+				element->has_eid ? &element->eid :
+				profile != NULL && profile->has_eid ? &profile->eid : NULL;
+			entry->iccid = element->has_iccid ? element->iccid :
+				profile != NULL && profile->has_iccid ? profile->iccid : ICCID_INVALID;
+			entry->operation = element->failure == NULL ? &element->id :
+				element->has_retry_of ? &element->retry_of : NULL;
+			entry->outcome = element->failure ? element->failure->code :
+				element->replayed ? ESIM_AUDIT_REPEATED : ESIM_AUDIT_ACCEPTED;
+		}
+		esim_audit(request->caller, request->function, entries, n);
+	}
+	pfree(entries);
+}
+
 void
 esim_enqueue(EsimRequest *request)
 {
@@ -533,4 +567,5 @@ esim_enqueue(EsimRequest *request)
 		}
 		raise_first(request);
 	}
+	audit(request);
 }

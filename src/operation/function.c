@@ -245,7 +245,7 @@ check_identifiers(const EsimRequest *request, const EsimElement *element)
 }
 
 static Datum
-call_one(FunctionCallInfo fcinfo, RspKind rsp_kind)
+call_one(FunctionCallInfo fcinfo, RspKind rsp_kind, const char *function)
 {
 	const EsimKind *kind = esim_kind(rsp_kind);
 	EsimRequest request;
@@ -259,6 +259,7 @@ call_one(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	memset(&request, 0, sizeof(request));
 	memset(&element, 0, sizeof(element));
 	request.kind = kind;
+	request.function = function;
 	request.elements = &element;
 	request.nelements = 1;
 	take_tail(fcinfo, &request);
@@ -374,7 +375,7 @@ esim_put_result(ReturnSetInfo *rsinfo, int ordinal, const pg_uuid_t *id, const E
 }
 
 static Datum
-call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
+call_many(FunctionCallInfo fcinfo, RspKind rsp_kind, const char *function)
 {
 	const EsimKind *kind = esim_kind(rsp_kind);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -405,6 +406,7 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	SPI_connect();
 	memset(&request, 0, sizeof(request));
 	request.kind = kind;
+	request.function = function;
 	take_tail(fcinfo, &request);
 	take_parameters(fcinfo, &request);
 	key = key_arg(fcinfo, kind, MAX_KEY - 8);	/* room for ":" and the ordinal */
@@ -509,13 +511,13 @@ call_many(FunctionCallInfo fcinfo, RspKind rsp_kind)
 	Datum \
 	esim_##name(PG_FUNCTION_ARGS) \
 	{ \
-		return call_one(fcinfo, kind); \
+		return call_one(fcinfo, kind, "esim_" #name); \
 	} \
 	PG_FUNCTION_INFO_V1(esim_##name##_many); \
 	Datum \
 	esim_##name##_many(PG_FUNCTION_ARGS) \
 	{ \
-		return call_many(fcinfo, kind); \
+		return call_many(fcinfo, kind, "esim_" #name "_many"); \
 	} \
 	extern int no_such_variable
 

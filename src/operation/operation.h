@@ -177,6 +177,7 @@ typedef struct EsimElement
 typedef struct EsimRequest
 {
 	const EsimKind *kind;
+	const char *function;		/* that was called, for esim_audit */
 	Oid			caller;
 	char	   *caller_name;
 	TimestampTz now;

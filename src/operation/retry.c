@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "audit/audit.h"
 #include "operation/operation.h"
 #include "operation/result.h"
 
@@ -107,6 +108,14 @@ take_network_parameters(EsimRow *row, EsimRequest *request, EsimElement *element
 	}
 }
 
+/* Refused before it got as far as being queued. */
+static EsimFailure *
+refuse(Oid caller, const pg_uuid_t *asked, EsimFailure *failure)
+{
+	esim_audit_one(caller, "esim_retry", asked, failure->code);
+	return failure;
+}
+
 /* Returns what went wrong; NULL: *id is the new operation. */
 static EsimFailure *
 retry(EsimRow *row, const pg_uuid_t *asked, Oid caller, pg_uuid_t *id, bool *lockout)
@@ -120,29 +129,34 @@ retry(EsimRow *row, const pg_uuid_t *asked, Oid caller, pg_uuid_t *id, bool *loc
 	if (row->null[1] ||
 		!esim_may_act_for(caller, DatumGetObjectId(row->value[6]),
 						  NameStr(*DatumGetName(row->value[7]))))
-		return esim_failure("NOT_FOUND",
-							psprintf("operation \"%s\" is not known", esim_mask_uuid(asked)),
-							pstrdup("There is no operation of yours with this identifier."), NULL);
+		return refuse(caller, asked,
+					  esim_failure("NOT_FOUND",
+								   psprintf("operation \"%s\" is not known", esim_mask_uuid(asked)),
+								   pstrdup("There is no operation of yours with this identifier."), NULL));
 	result = text_column(row, 9);
 	if (result == NULL || strcmp(result, "SUCCESS") == 0)
-		return esim_failure("INCOMPATIBLE_STATE",
-							psprintf("operation \"%s\" %s", esim_mask_uuid(asked),
-									 result ? "has succeeded" : "has not completed yet"),
-							pstrdup("Only operations that ended FAILED or CANCELLED are repeated."),
-							NULL);
+		return refuse(caller, asked,
+					  esim_failure("INCOMPATIBLE_STATE",
+								   psprintf("operation \"%s\" %s", esim_mask_uuid(asked),
+											result ? "has succeeded" : "has not completed yet"),
+								   pstrdup("Only operations that ended FAILED or CANCELLED are repeated."),
+								   NULL));
 
 	memset(&request, 0, sizeof(request));
 	memset(&element, 0, sizeof(element));
 	name = text_column(row, 2);
 	request.kind = rsp_kind_from_name(name, &kind) ? esim_kind(kind) : NULL;
 	if (request.kind == NULL)
-		return esim_failure("SERVICE_NOT_APPLICABLE",
-							psprintf("operations of kind \"%s\" cannot be repeated", name),
-							pstrdup("They are asked for anew."), NULL);
+		return refuse(caller, asked,
+					  esim_failure("SERVICE_NOT_APPLICABLE",
+								   psprintf("operations of kind \"%s\" cannot be repeated", name),
+								   pstrdup("They are asked for anew."), NULL));
 	if (row->null[21] || !DatumGetBool(row->value[21]))
-		return esim_failure("PERMISSION_DENIED",
-							psprintf("permission denied for operations of kind \"%s\"", name),
-							pstrdup("Repeating needs the same right as asking for it."), NULL);
+		return refuse(caller, asked,
+					  esim_failure("PERMISSION_DENIED",
+								   psprintf("permission denied for operations of kind \"%s\"", name),
+								   pstrdup("Repeating needs the same right as asking for it."), NULL));
+	request.function = "esim_retry";
 	request.caller = caller;
 	request.now = GetCurrentTimestamp();
 	request.report = true;

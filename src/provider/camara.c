@@ -27,6 +27,7 @@
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
+#include "audit/audit.h"
 #include "operation/operation.h"
 #include "provider/request.h"
 
@@ -64,6 +65,12 @@ typedef struct Answer
 	const char *allow;
 	bool		authenticate;
 	char	   *body;
+
+	/* for esim_audit, where it is an error */
+	const char *code;
+	const char *function;		/* of the endpoint; NULL: there is none such */
+	Eid		   *eid;
+	Iccid		iccid;
 } Answer;
 
 /* ------------------------------------------------------------------------
@@ -85,10 +92,12 @@ static const struct
 	{404, "NOT_FOUND", "The specified resource is not found.", true},
 	{404, "IDENTIFIER_NOT_FOUND", "The identifier is not found.", true},
 	{405, "METHOD_NOT_ALLOWED", "The requested method is not allowed on the target resource.", false},
+	{406, "NOT_ACCEPTABLE", "The answer is application/json, which the header Accept does not allow.", false},
 	{409, "ABORTED", "Another request is working on the same eSIM. Please try again.", false},
 	{409, "ALREADY_EXISTS", "The resource already exists.", true},
 	{409, "CONFLICT", "The request conflicts with an earlier one.", true},
 	{409, "INCOMPATIBLE_STATE", "The state of the eSIM profile does not allow this.", true},
+	{415, "UNSUPPORTED_MEDIA_TYPE", "The header Content-Type must be application/json.", false},
 	{422, "SERVICE_NOT_APPLICABLE", "The service is not available for the provided identifier.", false},
 	{422, "MISSING_IDENTIFIER", "The identifiers do not name one eSIM profile.", false},
 	{422, "IDENTIFIER_MISMATCH", "The provided ICCID is not associated with the provided EID.", true},
@@ -125,6 +134,7 @@ refuse(Answer *answer, const char *code, const char *message)
 	escape_json(&body, text);
 	appendStringInfoChar(&body, '}');
 	answer->status = codes[i].status;
+	answer->code = codes[i].code;
 	answer->body = body.data;
 	answer->location = NULL;
 }
@@ -224,6 +234,7 @@ typedef struct Headers
 	char	   *authorization;
 	char	   *correlator;
 	char	   *content_type;
+	char	   *accept;			/* all of them, parted by commas */
 	bool		malformed_authorization;	/* of another type, or more than one */
 	bool		malformed_correlator;
 	bool		malformed_content_type;
@@ -266,7 +277,12 @@ take_header(Headers *headers, const char *name, const JsonbValue *value)
 		malformed = &headers->malformed_content_type;
 	}
 	else
+	{
+		if (pg_strcasecmp(name, "accept") == 0 && value->type == jbvString)
+			headers->accept = headers->accept == NULL ? header_value(value) :
+				psprintf("%s, %s", headers->accept, header_value(value));
 		return;
+	}
 	if (value->type == jbvNull)
 		return;
 	if (value->type != jbvString || *slot != NULL)
@@ -612,12 +628,12 @@ call(const ProviderRoute *route, const ProviderBody *body, const char *volatile 
 	if (body->eid != NULL)
 	{
 		*field = r1_2 ? "esimProfile.eid" : "esim.eid";
-		eid = eid_from_text(body->eid, strlen(body->eid), esim_check_digits);
+		eid = answer->eid = eid_from_text(body->eid, strlen(body->eid), esim_check_digits);
 	}
 	if (body->iccid != NULL)
 	{
 		*field = r1_2 ? "esimProfile.iccid" : "esim.iccid";
-		iccid = iccid_from_text(body->iccid, strlen(body->iccid), esim_check_digits);
+		iccid = answer->iccid = iccid_from_text(body->iccid, strlen(body->iccid), esim_check_digits);
 	}
 	if (body->activation_code != NULL)
 	{
@@ -730,6 +746,7 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		refuse(answer, "NOT_FOUND", NULL);
 		return;
 	}
+	answer->function = endpoints[route.endpoint].function;
 	if (strcmp(method, endpoints[route.endpoint].method) != 0)
 	{
 		answer->allow = endpoints[route.endpoint].method;
@@ -744,6 +761,13 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 	if (!has_scope(&route))
 	{
 		refuse(answer, "PERMISSION_DENIED", NULL);
+		return;
+	}
+	/* 2026-02 has neither 406 nor 415 */
+	if (route.dialect == RSP_DIALECT_R1_2 && headers->accept != NULL &&
+		!provider_accepts_json(headers->accept))
+	{
+		refuse(answer, "NOT_ACCEPTABLE", NULL);
 		return;
 	}
 
@@ -769,7 +793,10 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		if (headers->malformed_content_type ||
 			(headers->content_type != NULL && !provider_content_type_valid(headers->content_type)))
 		{
-			refuse(answer, "INVALID_ARGUMENT", "The header Content-Type must be application/json.");
+			if (route.dialect == RSP_DIALECT_R1_2)
+				refuse(answer, "UNSUPPORTED_MEDIA_TYPE", NULL);
+			else
+				refuse(answer, "INVALID_ARGUMENT", "The header Content-Type must be application/json.");
 			return;
 		}
 		callback->func = release_body;
@@ -783,6 +810,27 @@ serve(const char *method, const char *path, const Headers *headers, const char *
 		}
 	}
 	call_safely(&route, body, answer);
+}
+
+/*
+ * What is refused leaves a row; what is done has the row of the function that
+ * did it.  Nothing can be written in a transaction that only reads.
+ */
+static void
+audit(const Answer *answer)
+{
+	EsimAuditEntry entry = {answer->eid, answer->iccid, NULL, NULL};
+	EsimRights	rights;
+
+	if (answer->status < 400 || XactReadOnly)
+		return;
+	entry.outcome = psprintf("%d %s%s%s", answer->status, answer->code,
+							 answer->function ? ", " : "", answer->function ? answer->function : "");
+	SPI_connect();
+	esim_enter_owner(&rights);
+	esim_audit(rights.caller, "esim_camara", &entry, 1);
+	esim_leave_owner(&rights);
+	SPI_finish();
 }
 
 static void
@@ -823,6 +871,7 @@ esim_camara(PG_FUNCTION_ARGS)
 	memset(&answer, 0, sizeof(answer));
 	read_headers(PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2), &headers);
 	serve(method, text_argument(fcinfo, 1), &headers, text_argument(fcinfo, 3), &answer);
+	audit(&answer);
 
 	initStringInfo(&text);
 	appendStringInfoChar(&text, '{');

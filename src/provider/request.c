@@ -177,6 +177,57 @@ provider_content_type_valid(const char *value)
 	return *value == '\0' || *value == ';';
 }
 
+/* q of a media range, from its parameters to the comma: is it 0? */
+static bool
+weight_is_zero(const char *parameters, size_t length)
+{
+	const char *end = parameters + length;
+
+	for (const char *p = parameters; p < end; p++)
+	{
+		if (*p != ';')
+			continue;
+		p++;
+		while (p < end && (*p == ' ' || *p == '\t'))
+			p++;
+		if (end - p >= 3 && (*p == 'q' || *p == 'Q') && p[1] == '=')
+		{
+			size_t		n = strspn(p + 2, "0.");
+
+			return p[2] == '0' && (p + 2 + n >= end || strchr(" \t;", p[2 + n]) != NULL);
+		}
+		p--;
+	}
+	return false;
+}
+
+bool
+provider_accepts_json(const char *value)
+{
+	static const char *const ranges[] = {"*/*", "application/*", "application/json"};
+	int			closest = -1;
+	bool		accepted = false;
+
+	/* the range that is closest to it decides */
+	for (const char *p = value + strspn(value, ", \t"); *p;)
+	{
+		size_t		length = strcspn(p, ",");
+		size_t		name = strcspn(p, ",; \t");
+
+		for (int i = 0; i < (int) (sizeof(ranges) / sizeof(ranges[0])); i++)
+		{
+			if (i > closest && strlen(ranges[i]) == name && strncasecmp(p, ranges[i], name) == 0)
+			{
+				closest = i;
+				accepted = !weight_is_zero(p + name, length - name);
+			}
+		}
+		p += length;
+		p += strspn(p, ", \t");
+	}
+	return accepted || value[strspn(value, ", \t")] == '\0';
+}
+
 /* ------------------------------------------------------------------------
  * Formats
  * ------------------------------------------------------------------------ */

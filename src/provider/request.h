@@ -72,6 +72,9 @@ extern bool provider_bearer_valid(const char *value);
 /* Content-Type: application/json, whatever its parameters */
 extern bool provider_content_type_valid(const char *value);
 
+/* Accept: application/json may be the answer (RFC 9110 12.5.1) */
+extern bool provider_accepts_json(const char *value);
+
 /* a UUID in its canonical form, of either case */
 extern bool provider_uuid_valid(const char *value);
 

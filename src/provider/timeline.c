@@ -30,16 +30,26 @@ static EsimStatement find_device = {
 #define VISIBLE(t) \
 	"pg_has_role($2, " t ".owner, 'USAGE') AND pg_get_userbyid(" t ".owner) = " t ".owner_name"
 
-/* a target without its query, which may hold a secret */
-static EsimStatement history = {
-	"WITH o AS MATERIALIZED ("
-	"SELECT o.id, o.seq, o.kind, o.iccid, o.profile, o.requested_by, o.server, o.result, o.error_code, o.error_message,"
+#define SHOWN \
+	"o.id, o.seq, o.kind, o.iccid, o.profile, o.requested_by, o.server, o.result, o.error_code, o.error_message," \
 	" o.retry_of, o.activate_on_download, o.created_at, o.sent_at, o.completed_at"
-	" FROM @esim_operation o WHERE o.eid = $1 AND " VISIBLE("o")
+
+/*
+ * Operations of the eUICC, and those in the network of the profiles that are
+ * on it or bound to it.  A target is shown without its query, which may hold a
+ * secret.
+ */
+static EsimStatement history = {
+	"WITH m AS MATERIALIZED ("
+	"SELECT " SHOWN " FROM @esim_operation o WHERE o.eid = $1 AND " VISIBLE("o")
 	"), p AS MATERIALIZED ("
 	"SELECT p.id, p.iccid FROM @esim_profile p"
-	" WHERE p.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid = $1 UNION SELECT o.profile FROM o)"
+	" WHERE p.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid = $1 UNION SELECT m.profile FROM m)"
 	" AND " VISIBLE("p")
+	"), o AS MATERIALIZED ("
+	"SELECT * FROM m"
+	" UNION ALL "
+	"SELECT " SHOWN " FROM p JOIN @esim_operation o ON o.profile = p.id WHERE o.eid IS NULL AND " VISIBLE("o")
 	"), happened (at, seq, step, what, kind, iccid, operation, detail) AS ("
 	"SELECT o.created_at, o.seq, 1, 'asked', o.kind, o.iccid, o.id,"
 	" concat_ws(', ', 'by ' || pg_get_userbyid(o.requested_by), 'server ' || o.server,"
@@ -88,7 +98,9 @@ static EsimStatement waiting = {
 	" FROM (SELECT o.*, q.lane, row_number() OVER (PARTITION BY q.lane ORDER BY o.seq) AS place,"
 	"  count(*) OVER (PARTITION BY q.lane) - 1 AS behind"
 	"  FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id"
-	"  WHERE o.eid = $1 AND o.status = 'ACCEPTED' AND " VISIBLE("o") ") w"
+	"  WHERE (o.eid = $1 OR o.eid IS NULL AND o.profile = ANY (ARRAY(SELECT p.id FROM @esim_profile p WHERE p.eid = $1"
+	"   UNION SELECT b.profile FROM @esim_operation b WHERE b.eid = $1)))"
+	"  AND o.status = 'ACCEPTED' AND " VISIBLE("o") ") w"
 	" WHERE w.place = 1 ORDER BY w.lane & 1, w.seq",
 	2, {"@eid", "oid"}
 };

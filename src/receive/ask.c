@@ -15,6 +15,8 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "audit/audit.h"
+
 /*
  * An operation whose request is just under way is waited for so long: its
  * answer may be older than the event, and its next turn far off.
@@ -94,6 +96,7 @@ receive_refresh(Received *received, const char *eid, const char *server)
 		7, {"uuid", "text", "oid", "text", "int8", "int4", "oid"}
 	};
 	Datum		values[7];
+	EsimAuditEntry entry;
 	pg_uuid_t	id;
 	EsimEpoch	epoch;
 	bool		isnull;
@@ -115,6 +118,11 @@ receive_refresh(Received *received, const char *eid, const char *server)
 	values[5] = Int32GetDatum(epoch.timeline);
 	values[6] = ObjectIdGetDatum(epoch.database);
 	esim_execute_latest(&queue, values, NULL, 0);
+	entry.eid = eid_from_text(eid, strlen(eid), false);
+	entry.iccid = ICCID_INVALID;
+	entry.operation = &id;
+	entry.outcome = ESIM_AUDIT_ACCEPTED;
+	esim_audit(received->caller, "esim_receive", &entry, 1);
 	esim_wake_at_commit();
 	return true;
 }

@@ -133,6 +133,7 @@ receive_camara(Received *received)
 	char	   *event_id = receive_member(received->event, "id");
 	char	   *operation = receive_member(received->event, "data.operationId");
 	char	   *eid = receive_member(received->event, "data.esim.eid");
+	bool		named = operation != NULL;
 	pg_uuid_t	id;
 	Datum		datum;
 	int			found = 0;
@@ -145,6 +146,7 @@ receive_camara(Received *received)
 		eid = receive_member(received->event, "data.eid");
 	if (!all_digits(eid, 32, 32))
 		eid = NULL;
+	received->eid = eid;
 	if (operation != NULL && (operation[0] == '\0' || strlen(operation) > 127))
 		operation = NULL;
 
@@ -157,6 +159,13 @@ receive_camara(Received *received)
 		found = find_by_correlation(received, receive_member(received->event, correlations[i]), &id);
 	if (found == 0)
 		found = find_by_operation(received, operation, eid, &id);
+	if (found == 0 && eid != NULL)
+	{
+		if (hurry_unresolved(received, eid) > 0)
+			return RECEIVE_ASKED;
+		/* meanwhile its answer may have come */
+		found = find_by_operation(received, operation, eid, &id);
+	}
 	if (found == 2)
 		return RECEIVE_DUPLICATE;
 	if (found == 1)
@@ -166,11 +175,9 @@ receive_camara(Received *received)
 		(void) receive_hurry(&datum, 1);
 		return RECEIVE_ASKED;
 	}
-	if (eid != NULL && hurry_unresolved(received, eid) > 0)
-		return RECEIVE_ASKED;
 
 	/* nothing that we asked for, but news of an eUICC of ours */
-	if (operation == NULL && eid != NULL && receive_refresh(received, eid, received->server->rsp.name))
+	if (!named && eid != NULL && receive_refresh(received, eid, received->server->rsp.name))
 		return RECEIVE_ASKED;
 	return RECEIVE_UNKNOWN;
 }

@@ -433,6 +433,8 @@ receive_es2plus(Received *received)
 
 	if (!es2plus_progress(received->text, received->length, &progress, &reason))
 		receive_refuse(psprintf("HandleDownloadProgressInfo or HandleNotification %s.", reason));
+	received->eid = pstrdup(progress.eid);
+	received->iccid = pstrdup(progress.iccid);
 
 	function = progress.v3 ? "handleNotification" : "handleDownloadProgressInfo";
 	said = psprintf("notification %s %d: %s%s%s%s%s", progress.v3 ? "event" : "point", progress.point,

@@ -14,6 +14,8 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
+#include "audit/audit.h"
+
 static const char *const outcome_names[] = {"applied", "asked", "duplicate", "ignored", "unknown"};
 
 /* the event that is being received; id 0: not kept yet */
@@ -111,6 +113,26 @@ note_outcome(ReceiveOutcome outcome)
 	values[0] = Int64GetDatum(current_id);
 	values[1] = CStringGetTextDatum(outcome_names[outcome]);
 	esim_execute_latest(&note, values, NULL, 0);
+}
+
+/* Identifiers that are none of ours by their form are left out. */
+static void
+audit(const Received *received, ReceiveOutcome outcome)
+{
+	EsimAuditEntry entry = {NULL, ICCID_INVALID, NULL, NULL};
+	Eid			eid;
+	EidError	eid_error;
+	IccidError	iccid_error;
+
+	if (received->eid != NULL &&
+		eid_parse(received->eid, strlen(received->eid), false, &eid, &eid_error))
+		entry.eid = &eid;
+	if (received->iccid != NULL &&
+		!iccid_parse(received->iccid, strlen(received->iccid), false, &entry.iccid, &iccid_error))
+		entry.iccid = ICCID_INVALID;
+	entry.outcome = psprintf("%s, server %s", outcome_names[outcome],
+							 quote_identifier(received->server->rsp.name));
+	esim_audit(received->caller, "esim_receive", &entry, 1);
 }
 
 /* headers and query */
@@ -262,6 +284,7 @@ esim_receive(PG_FUNCTION_ARGS)
 		outcome = receive(&received);
 		if (current_id != 0)
 			note_outcome(outcome);
+		audit(&received, outcome);
 	}
 	PG_FINALLY();
 	{

@@ -38,6 +38,10 @@ typedef struct Received
 	Jsonb	   *headers;		/* an object, NULL: none */
 	Jsonb	   *query_object;	/* NULL: none */
 	char	   *query_text;		/* as in a URL, NULL: none */
+
+	/* what it says that it is about, for esim_audit; NULL: nothing */
+	const char *eid;
+	const char *iccid;
 } Received;
 
 /*

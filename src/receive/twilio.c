@@ -86,6 +86,8 @@ receive_twilio(Received *received)
 		receive_refuse(psprintf("The query %s.", reason));
 	if (!callback.ambiguous && !twilio_callback_usable(&callback))
 		receive_refuse("It names neither an ESimProfile, nor a Sim, nor an operation.");
+	received->eid = pstrdup(callback.eid);
+	received->iccid = pstrdup(callback.iccid);
 
 	/* a status may come again, and mean it: nothing makes a duplicate */
 	(void) receive_keep("callback", NULL, understood(&callback));

@@ -275,18 +275,21 @@ row_of(int status, const char *code)
 	return &camara_other;
 }
 
-/* Is it worth asking whether the aim of a refused act is reached already? */
+/*
+ * Is it worth asking whether the aim of a refused act is reached already?  Of
+ * a delete that disables first it may be, too, in its first half.
+ */
 static bool
-worth_verifying(RspDialect dialect, RspKind act, Meaning meaning)
+worth_verifying(const RspConversation *c, RspKind act, Meaning meaning)
 {
 	switch (meaning)
 	{
 		case M_STATE:
 			return true;
 		case M_UNTOLD:
-			return dialect == RSP_DIALECT_2026_02 && act != RSP_DOWNLOAD;
+			return c->server->dialect == RSP_DIALECT_2026_02 && act != RSP_DOWNLOAD;
 		case M_ABSENT:
-			return act == RSP_DELETE;
+			return c->op->kind == RSP_DELETE;
 		default:
 			return false;
 	}
@@ -1267,10 +1270,9 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 			return false;
 		if (text != NULL)
 		{
-			/* only r1.2's download may bring a profile of another ICCID */
+			/* only a download may bring a profile of another ICCID */
 			if (!valid_iccid(text) ||
-				((act != RSP_DOWNLOAD || is_2026_02(c)) && expected != NULL &&
-				 strcmp(text, expected) != 0))
+				(act != RSP_DOWNLOAD && expected != NULL && strcmp(text, expected) != 0))
 			{
 				*why = "the answer is about another profile";
 				return false;
@@ -1302,9 +1304,7 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 			return false;
 		if (assigned != NULL)
 		{
-			if (!valid_iccid(assigned) ||
-				(act == RSP_DOWNLOAD && is_2026_02(c) && expected != NULL &&
-				 strcmp(assigned, expected) != 0))
+			if (!valid_iccid(assigned))
 			{
 				*why = "the answer is about another profile";
 				return false;
@@ -1326,8 +1326,9 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 	else
 		out->status = good ? OP_SUCCESS : OP_FAILED;
 
-	if (error != NULL)
-		read_error(error, &out->error);
+	/* some tell code and message beside the outcome */
+	if (error != NULL || result != NULL)
+		read_error(error != NULL ? error : result, &out->error);
 	if (out->error.message[0] == '\0')
 		copy(out->error.message, sizeof(out->error.message), reason);
 	return true;
@@ -1426,7 +1427,7 @@ operation_ended(RspConversation *c, const CamaraOperation *told)
 	 * half: see what is there.
 	 */
 	verify = (act == RSP_DOWNLOAD && activates_itself(c)) ||
-		(row != NULL && worth_verifying(c->server->dialect, act, row->post));
+		(row != NULL && worth_verifying(c, act, row->post));
 	refused(c, verify, code, "the operation failed at the server or on the device",
 			told->error.code, told->error.message);
 }
@@ -1494,7 +1495,7 @@ post_answered(RspConversation *c, const HttpAnswer *answer)
 		case M_UNTOLD:
 		case M_ABSENT:
 			rsp_note(c, "refused", row_error_code(row));
-			refused(c, worth_verifying(c->server->dialect, act_of(op), row->post),
+			refused(c, worth_verifying(c, act_of(op), row->post),
 					row_error_code(row), "the server refused the request", error.code,
 					error.message);
 			return;

@@ -193,6 +193,8 @@ typedef struct RspReport
 	char		name[204];
 	char		smdp_address[256];
 	char		matching_id[256];
+	int64_t		created_ms;		/* when the server made it, by our clock; 0 if
+								 * not said */
 } RspReport;
 
 /*

@@ -31,7 +31,7 @@
  *	walk	where a walk through a list stands
  *	unknown	(the worker's) candidates that no row of esim knows
  *	one, one_at, many_at	what the last search has found, and when
- *	odd, gone, short, foreign	counters of answers that do not fit
+ *	odd, gone, short, foreign, senseless	counters of answers that do not fit
  *
  * op->step only says which answer is awaited; begin() does not need it.
  *
@@ -1435,6 +1435,7 @@ typedef struct Sim
 	char		iccid[21];
 	char		fleet_sid[SID_LENGTH + 1];
 	const char *subscription;	/* esim's word */
+	int64_t		created_ms;		/* -1: not said */
 } Sim;
 
 /* Reads supersim.v1.sim. */
@@ -1467,6 +1468,7 @@ read_sim(const json_t *object, Sim *sim, const char **why)
 		*why = "the answer has no known status";
 		return false;
 	}
+	sim->created_ms = date_ms(rsp_json_string(object, "date_created", 40));
 	return true;
 }
 
@@ -1774,6 +1776,13 @@ nothing_found(RspConversation *c)
 						 "the answer was lost; whether a profile was reserved is asked");
 			return;
 		}
+		if (memo_number(op, "senseless") >= FEW)
+		{
+			fail(c, "OUTCOME_UNKNOWN",
+				 "the server's answers cannot be understood, and its list does not show the profile",
+				 NULL, NULL);
+			return;
+		}
 		memo_set_flag(op, "lost");
 	}
 	op->unresolved = false;
@@ -2028,7 +2037,11 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		if (eid != NULL && p.eid[0] == '\0')
 			dropped++;			/* listed by EID, but it does not say which */
-		else if (eid != NULL ? strcmp(p.eid, eid) != 0 : false)
+		else if (eid != NULL && strcmp(p.eid, eid) != 0)
+			continue;
+		/* one that is bound to an eUICC before it is fetched was asked for so */
+		else if (eid == NULL && p.eid[0] != '\0' &&
+				 (p.state == RSP_STATE_RESERVING || p.state == RSP_STATE_RELEASED))
 			continue;
 		else if ((created < 0 || created >= since) &&
 				 (old == NULL || strcmp(old, p.sid) != 0) && !array_has(candidates, p.sid))
@@ -2253,9 +2266,10 @@ take_profile(RspConversation *c, const Profile *p)
 		no_memory(c);
 		return;
 	}
-	if (p->iccid[0] == '\0' || p->sim_sid[0] == '\0')
-	{
+	if (p->iccid[0] == '\0')
 		memo_clear(op, "iccid");
+	if (p->sim_sid[0] == '\0')
+	{
 		profile_done(c, "the server did not tell all of the profile");
 		show_profile(c, RSP_STATE_NONE, p->iccid);
 		return;
@@ -2348,7 +2362,12 @@ check_answered(RspConversation *c, const HttpAnswer *answer)
 	if (good)
 	{
 		rsp_set(c->facts.subscription, sizeof(c->facts.subscription), sim.subscription);
-		profile_done(c, "");
+		/* an ESimProfile that does not say its ICCID has that of its Sim */
+		if (iccid == NULL && sim.iccid[0] != '\0' &&
+			(op->iccid == NULL || strcmp(op->iccid, sim.iccid) == 0))
+			memo_set_text(op, "iccid", sim.iccid);
+		profile_done(c, memo_text(op, "iccid") != NULL ? "" :
+					 "the server did not tell the ICCID of the profile");
 	}
 	else if (got == GOT_REFUSED || memo_count(op, "odd") >= FEW)
 		profile_done(c, "the server does not show the Sim of the profile");
@@ -2405,6 +2424,7 @@ profile_created(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_profile(c);
 			return;
 		}
@@ -2620,6 +2640,7 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_sim(c);
 			return;
 		}
@@ -2768,6 +2789,14 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		wait_unknown(c, settled_at(c),
 					 "the answer was lost; whether the change has an effect is asked");
+		return;
+	}
+
+	if (memo_number(op, "senseless") >= FEW)
+	{
+		fail(c, "OUTCOME_UNKNOWN",
+			 "the server's answers cannot be understood, and the Sim does not show the change",
+			 NULL, NULL);
 		return;
 	}
 
@@ -3095,6 +3124,7 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
+			memo_count(op, "senseless");
 			lost_fleet(c);
 			return;
 		}
@@ -3163,6 +3193,13 @@ no_fleet(RspConversation *c)
 	{
 		wait_unknown(c, settled_at(c),
 					 "the answer was lost; whether the Fleet was created is asked");
+		return;
+	}
+	if (memo_number(op, "senseless") >= FEW)
+	{
+		fail(c, "OUTCOME_UNKNOWN",
+			 "the server's answers cannot be understood, and its list does not show the Fleet",
+			 NULL, NULL);
 		return;
 	}
 	if (op->unresolved)
@@ -3266,7 +3303,7 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 /* ----- refresh and sync ----- */
 
 static void
-report_profile(RspConversation *c, const Profile *p)
+report_profile(RspConversation *c, const Profile *p, const HttpAnswer *answer)
 {
 	RspReport  *report = rsp_report_add(c, RSP_REPORT_PROFILE);
 
@@ -3280,10 +3317,11 @@ report_profile(RspConversation *c, const Profile *p)
 	rsp_set(report->sim_id, sizeof(report->sim_id), p->sim_sid);
 	rsp_set(report->smdp_address, sizeof(report->smdp_address), p->smdp_address);
 	rsp_set(report->matching_id, sizeof(report->matching_id), p->matching_id);
+	report->created_ms = p->created_ms < 0 ? 0 : p->created_ms - answer->date_skew_ms;
 }
 
 static void
-report_sim(RspConversation *c, const Sim *sim)
+report_sim(RspConversation *c, const Sim *sim, const HttpAnswer *answer)
 {
 	RspReport  *report = rsp_report_add(c, RSP_REPORT_SUBSCRIPTION);
 
@@ -3294,6 +3332,7 @@ report_sim(RspConversation *c, const Sim *sim)
 	rsp_set(report->sim_id, sizeof(report->sim_id), sim->sid);
 	rsp_set(report->subscription, sizeof(report->subscription), sim->subscription);
 	rsp_set(report->fleet_id, sizeof(report->fleet_id), sim->fleet_sid);
+	report->created_ms = sim->created_ms < 0 ? 0 : sim->created_ms - answer->date_skew_ms;
 }
 
 static void
@@ -3362,7 +3401,7 @@ refresh_answered(RspConversation *c, const HttpAnswer *answer)
 		if (!read_profile(json_array_get(array, i), &p, &why) || strcmp(p.eid, op->eid) != 0)
 			dropped++;
 		else
-			report_profile(c, &p);
+			report_profile(c, &p, answer);
 	}
 	note_listed(c, json_array_size(array), dropped);
 	json_decref(value);
@@ -3499,12 +3538,12 @@ sync_answered(RspConversation *c, const HttpAnswer *answer)
 		else if (list == 1)
 		{
 			if (read_profile(entry, &p, &why))
-				report_profile(c, &p);
+				report_profile(c, &p, answer);
 			else
 				dropped++;
 		}
 		else if (read_sim(entry, &sim, &why))
-			report_sim(c, &sim);
+			report_sim(c, &sim, answer);
 		else
 			dropped++;
 	}

@@ -144,7 +144,8 @@ enum
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
 	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
 	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
-	C_SIM_ID, C_SUBSCRIPTION_NOW, C_PROFILE_CODE, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT, C_OUTCOME
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_PROFILE_CODE, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT,
+	C_SERVER, C_OUTCOME			/* of deferred ones only */
 };
 
 #define CLAIMED_COLUMNS \
@@ -638,7 +639,7 @@ claim_deferred(void)
 		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation) FOR NO KEY UPDATE OF p SKIP LOCKED)"
 		" UPDATE @esim_pending p SET claimed = true, handling = false FROM l, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
-		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", l.outcome",
+		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", p.server, l.outcome",
 		2, {"int2[]", "int8"}
 	};
 	static EsimStatement left_over = {
@@ -659,11 +660,20 @@ claim_deferred(void)
 	{
 		Task	   *task = make_task(table->vals[r], table->tupdesc);
 		const char *outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
+		const char *server = task_text(task, table->vals[r], table->tupdesc, C_SERVER);
+		char	   *reason;
 
 		task->deferred = true;
+		task->server = esim_server_get(server, task->owner, true, &reason);
+		/* without usable credentials what was learned is learned all the same */
+		if (task->server == NULL)
+			task->server = esim_server_get(server, InvalidOid, false, &reason);
 		if (!deferred_from_json(task, outcome))
+		{
+			task->op.unresolved = true;
 			rsp_wait(&task->conversation, RSP_PHASE_RETRYING, 1000, "UNAVAILABLE",
 					 "a recorded outcome could not be read");
+		}
 		task_move(task, TASK_OUTCOME);
 	}
 }

@@ -435,6 +435,15 @@ look_up_candidates(Task *task)
  * The whole
  * ------------------------------------------------------------------------ */
 
+/* The effects of one operation whose outcome breaks a rule. */
+static void
+effects_step(Task *task, void *arg, const char *broken)
+{
+	dlist_head *one = arg;
+
+	complete_effects(one, GetCurrentTimestamp(), broken);
+}
+
 /*
  * Writes the outcomes of the tasks.  They stay where they are: the caller
  * frees them when the transaction has committed.
@@ -466,7 +475,8 @@ complete_outcomes(dlist_head *tasks)
 	}
 
 	complete_attempts(tasks);
-	complete_effects(tasks, now);
+	/* a careful one comes alone */
+	drift_apply(dlist_head_element(Task, node, tasks), effects_step, tasks);
 	dlist_foreach(iter, tasks)
 	{
 		Task	   *task = dlist_container(Task, node, iter.cur);
@@ -498,9 +508,14 @@ complete_defer(Task *task)
 	Datum		values[3];
 	char	   *text = deferred_to_json(task);
 
+	/* the row stays claimed then, and the RSP is asked */
+	if (text == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	values[0] = UUIDPGetDatum(&task->id);
 	values[1] = Int16GetDatum(task->shard);
-	values[2] = CStringGetTextDatum(text ? text : "{}");
+	values[2] = CStringGetTextDatum(text);
 	free(text);
 	esim_execute(&insert, values, NULL, 0);
 }

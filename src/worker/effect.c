@@ -63,9 +63,47 @@ effect_of(const Task *task, RspState *state, int *fallback)
 	}
 }
 
+/*
+ * Profiles whose ICCID comes to be known now may have another row already: of
+ * stock that was imported, of an earlier list.  It is the same profile, and
+ * that row gives way; that it was thought to be on another eUICC is drift.
+ */
+static void
+take_over(Column *profiles, Column *iccids, Column *eids, Column *operations, TimestampTz now)
+{
+	static EsimStatement give_way = {
+		"WITH k AS MATERIALIZED (SELECT x.id, x.eid AS other, x.state AS old, x.sim_id, x.subscription_status, x.subscription_server, x.fleet,"
+		"   x.msisdn, x.imsi, x.rsp_id, x.rsp_state, x.server, x.redownload, u.profile, u.eid::@eid(unchecked) AS eid, u.operation"
+		"  FROM unnest($1, $2, $3, $4) u(profile, iccid, eid, operation) JOIN @esim_profile p ON p.id = u.profile"
+		"  JOIN @esim_profile x ON x.iccid OPERATOR(@=) u.iccid::@iccid(unchecked) AND x.owner = p.owner AND x.live"
+		"  WHERE x.id <> p.id FOR NO KEY UPDATE OF x),"
+		" t AS (UPDATE @esim_profile x SET state = 'CANCELLED', is_fallback = false, rsp_id = NULL, state_at = $5, state_source = 'operation'"
+		"  FROM k WHERE x.id = k.id),"
+		" e AS (INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
+		"  SELECT k.id, k.other, k.old, 'CANCELLED', $5, 'OPERATION', k.operation, 'the same profile as ' || k.profile FROM k),"
+		" d AS (INSERT INTO @esim_drift (eid, profile, what, ours, reported)"
+		"  SELECT k.eid, k.profile, 'on another eUICC', '...' || right(k.other::text, 4), '...' || right(k.eid::text, 4)"
+		"  FROM k WHERE k.old IN ('INSTALLED', 'DISABLED', 'ENABLED') AND NOT k.other OPERATOR(@=) k.eid)"
+		" UPDATE @esim_profile p SET sim_id = coalesce(p.sim_id, k.sim_id), subscription_status = coalesce(p.subscription_status, k.subscription_status),"
+		"  subscription_server = coalesce(p.subscription_server, k.subscription_server), fleet = coalesce(p.fleet, k.fleet),"
+		"  msisdn = coalesce(p.msisdn, k.msisdn), imsi = coalesce(p.imsi, k.imsi), rsp_id = coalesce(p.rsp_id, k.rsp_id),"
+		"  rsp_state = coalesce(p.rsp_state, k.rsp_state), server = coalesce(p.server, k.server), redownload = coalesce(p.redownload, k.redownload)"
+		" FROM k WHERE p.id = k.profile",
+		5, {"uuid[]", "text[]", "text[]", "uuid[]", "timestamptz"}
+	};
+	Datum		values[5];
+
+	values[0] = column_array(profiles, UUIDOID);
+	values[1] = column_array(iccids, TEXTOID);
+	values[2] = column_array(eids, TEXTOID);
+	values[3] = column_array(operations, UUIDOID);
+	values[4] = TimestampTzGetDatum(now);
+	esim_execute(&give_way, values, NULL, 0);
+}
+
 /* Profiles as the ends of these tasks have made them, and the events of that. */
 void
-complete_effects(dlist_head *tasks, TimestampTz now)
+complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 {
 	/* demote first, promote second: one ENABLED per (eUICC, port), always */
 	static EsimStatement demote = {
@@ -90,9 +128,9 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
 		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
 		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
-		" state_at = $6, state_source = 'operation'"
+		" state_at = $6, state_source = 'operation', drift = p.drift OR $7"
 		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
-		6, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz"}
+		7, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz", "bool"}
 	};
 	static EsimStatement events = {
 		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
@@ -106,6 +144,7 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 	Column		f[2];
 	Column		c[5];
 	Column		e[6];
+	Column		n[4];
 	Datum		values[7];
 	dlist_iter	iter;
 
@@ -117,6 +156,8 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		column_init(&c[i], 64);
 	for (int i = 0; i < 6; i++)
 		column_init(&e[i], 64);
+	for (int i = 0; i < 4; i++)
+		column_init(&n[i], 8);
 
 	dlist_foreach(iter, tasks)
 	{
@@ -150,6 +191,17 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		column_add_text(&c[2], task->op.eid);
 		column_add_text(&c[3], action->iccid);
 		column_add(&c[4], Int16GetDatum(fallback));
+		if (broken)
+			drift_note_broken(task->op.eid, &task->profile, broken,
+							  action->iccid[0] ? action->iccid : task->op.iccid ? task->op.iccid : "",
+							  task->op.state, state);
+		if (action->iccid[0] && task->op.eid)
+		{
+			column_add(&n[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&n[1], action->iccid);
+			column_add_text(&n[2], task->op.eid);
+			column_add(&n[3], UUIDPGetDatum(&task->id));
+		}
 
 		if ((state != RSP_STATE_NONE && state != task->op.state) || fallback == 1)
 		{
@@ -162,6 +214,8 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		}
 	}
 
+	if (n[0].count > 0)
+		take_over(&n[0], &n[1], &n[2], &n[3], now);
 	if (d[0].count > 0)
 	{
 		uint64		ndemoted;
@@ -207,6 +261,7 @@ complete_effects(dlist_head *tasks, TimestampTz now)
 		for (int i = 0; i < 5; i++)
 			values[i] = column_array(&c[i], change_types[i]);
 		values[5] = TimestampTzGetDatum(now);
+		values[6] = BoolGetDatum(broken != NULL);
 		esim_execute(&change, values, NULL, 0);
 	}
 	if (e[0].count > 0)

@@ -9,19 +9,145 @@
  */
 #include "worker/worker.h"
 
+#include "utils/memutils.h"
+
 #include "rsp/json.h"
 
-/* members of RspFacts, in the order of the text */
-static const struct
+typedef struct Member
 {
 	size_t		offset;
 	size_t		size;
-}			facts[] = {
-#define FACT(member) {offsetof(RspFacts, member), sizeof(((RspFacts *) NULL)->member)}
-	FACT(rsp_id), FACT(rsp_state), FACT(smdp_address), FACT(matching_id), FACT(activation_code), FACT(sim_id),
-	FACT(subscription), FACT(fleet), FACT(imsi), FACT(msisdn), FACT(reserved_eid)
-#undef FACT
+} Member;
+
+#define MEMBER(type, member) {offsetof(type, member), sizeof(((type *) NULL)->member)}
+
+/* texts of RspFacts and of RspReport, in the order in which they are kept */
+static const Member fact_members[] = {
+	MEMBER(RspFacts, rsp_id), MEMBER(RspFacts, rsp_state), MEMBER(RspFacts, smdp_address), MEMBER(RspFacts, matching_id),
+	MEMBER(RspFacts, activation_code), MEMBER(RspFacts, sim_id), MEMBER(RspFacts, subscription), MEMBER(RspFacts, fleet),
+	MEMBER(RspFacts, imsi), MEMBER(RspFacts, msisdn), MEMBER(RspFacts, reserved_eid)
 };
+static const Member report_members[] = {
+	MEMBER(RspReport, eid), MEMBER(RspReport, iccid), MEMBER(RspReport, msisdn), MEMBER(RspReport, rsp_id),
+	MEMBER(RspReport, rsp_state), MEMBER(RspReport, sim_id), MEMBER(RspReport, subscription), MEMBER(RspReport, fleet_id),
+	MEMBER(RspReport, name), MEMBER(RspReport, smdp_address), MEMBER(RspReport, matching_id)
+};
+
+static json_t *
+texts(const void *from, const Member *members, int n)
+{
+	json_t	   *array = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(array, json_string((const char *) from + members[i].offset));
+	return array;
+}
+
+static void
+take_texts(void *into, const Member *members, int n, const json_t *array)
+{
+	for (int i = 0; i < n; i++)
+		rsp_set((char *) into + members[i].offset, members[i].size, json_string_value(json_array_get(array, i)));
+}
+
+/* the requests of this turn */
+static json_t *
+attempts_to_json(const Task *task)
+{
+	json_t	   *array = json_array();
+
+	for (int i = 0; i < task->nattempts; i++)
+	{
+		const TaskAttempt *a = &task->attempts[i];
+
+		json_array_append_new(array, json_pack("{s:i, s:b, s:b, s:I, s:s, s:s?, s:s, s:i, s:s, s:s?, s:i}",
+											   "number", a->number, "committed", (int) a->committed, "sent", (int) a->sent,
+											   "at", (json_int_t) a->at, "method", a->method, "url", a->url,
+											   "call_id", a->call_id, "http_status", a->http_status,
+											   "outcome", a->outcome, "detail", a->detail, "duration", a->duration_ms));
+	}
+	return array;
+}
+
+static char *
+kept_text(Task *task, const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? MemoryContextStrdup(task->context, text) : NULL;
+}
+
+static void
+attempts_from_json(Task *task, const json_t *array)
+{
+	size_t		n = json_array_size(array);
+
+	task->attempts = MemoryContextAllocZero(task->context, Max(n, 1) * sizeof(TaskAttempt));
+	task->attempts_size = task->nattempts = (int) n;
+	for (size_t i = 0; i < n; i++)
+	{
+		const json_t *object = json_array_get(array, i);
+		TaskAttempt *a = &task->attempts[i];
+
+		a->number = (int) json_integer_value(json_object_get(object, "number"));
+		a->committed = json_is_true(json_object_get(object, "committed"));
+		a->sent = json_is_true(json_object_get(object, "sent"));
+		a->answered = true;
+		a->at = json_integer_value(json_object_get(object, "at"));
+		a->method = kept_text(task, object, "method");
+		a->url = kept_text(task, object, "url");
+		rsp_set(a->call_id, sizeof(a->call_id), json_string_value(json_object_get(object, "call_id")));
+		a->http_status = (int) json_integer_value(json_object_get(object, "http_status"));
+		rsp_set(a->outcome, sizeof(a->outcome), json_string_value(json_object_get(object, "outcome")));
+		a->detail = kept_text(task, object, "detail");
+		a->duration_ms = (int) json_integer_value(json_object_get(object, "duration"));
+	}
+}
+
+/*
+ * Where the operation stands: without it the driver would begin anew, and send
+ * again what was sent.
+ */
+static json_t *
+progress_to_json(const Task *task)
+{
+	const RspOperation *op = &task->op;
+
+	return json_pack("{s:i, s:b, s:b, s:i, s:i, s:i, s:I, s:I, s:s, s:O, s:b, s:b, s:i}",
+					 "step", op->step, "unresolved", (int) op->unresolved, "ask_first", (int) op->ask_first,
+					 "acting", op->attempts, "polls", op->polls, "failures", op->failures,
+					 "first_sent_at", (json_int_t) task->first_sent_at, "last_sent_at", (json_int_t) task->last_sent_at,
+					 "rsp_operation_id", op->rsp_operation_id, "memo", op->memo,
+					 "cancelled", (int) task->cancelled, "refresh_after", (int) task->refresh_after,
+					 "attempts_before", task->attempts_before);
+}
+
+static void
+progress_from_json(Task *task, const json_t *object)
+{
+	RspOperation *op = &task->op;
+	json_t	   *memo = json_object_get(object, "memo");
+
+	op->step = (int) json_integer_value(json_object_get(object, "step"));
+	op->unresolved = json_is_true(json_object_get(object, "unresolved"));
+	/* a promotion since then has said so in the row */
+	op->ask_first |= json_is_true(json_object_get(object, "ask_first"));
+	op->attempts = (int) json_integer_value(json_object_get(object, "acting"));
+	op->polls = (int) json_integer_value(json_object_get(object, "polls"));
+	op->failures = (int) json_integer_value(json_object_get(object, "failures"));
+	task->first_sent_at = json_integer_value(json_object_get(object, "first_sent_at"));
+	task->last_sent_at = json_integer_value(json_object_get(object, "last_sent_at"));
+	rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id),
+			json_string_value(json_object_get(object, "rsp_operation_id")));
+	if (json_is_object(memo))
+	{
+		rsp_json_release(op->memo);
+		op->memo = json_incref(memo);
+	}
+	task->cancelled = json_is_true(json_object_get(object, "cancelled"));
+	task->refresh_after = json_is_true(json_object_get(object, "refresh_after"));
+	task->attempts_before = (int) json_integer_value(json_object_get(object, "attempts_before"));
+}
 
 /* Returns malloc'ed text; NULL when memory is short. */
 char *
@@ -30,26 +156,27 @@ deferred_to_json(Task *task)
 	RspAction  *a = &task->conversation.action;
 	RspConversation *c = &task->conversation;
 	json_t	   *reports = json_array();
-	json_t	   *learned = json_array();
 	json_t	   *object;
 	char	   *text;
-
-	for (int i = 0; i < lengthof(facts); i++)
-		json_array_append_new(learned, json_string((const char *) &c->facts + facts[i].offset));
 
 	for (int i = 0; i < c->nreports; i++)
 	{
 		RspReport  *r = &c->reports[i];
 
-		json_array_append_new(reports, json_pack("[s,s,i,i,s]", r->eid, r->iccid, (int) r->state,
-												 r->is_fallback, r->msisdn));
+		json_array_append_new(reports, json_pack("{s:i, s:i, s:i, s:I, s:o}", "what", (int) r->what, "state", (int) r->state,
+												 "fallback", r->is_fallback, "created", (json_int_t) r->created_ms,
+												 "texts", texts(r, report_members, lengthof(report_members))));
 	}
-	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o}",
+	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:o, s:o, s:O*, s:s*, s:s*}",
 					   "type", (int) a->type, "phase", (int) a->phase, "delay", (json_int_t) a->delay_ms,
 					   "code", a->code, "message", a->message, "rsp_code", a->rsp_code,
 					   "rsp_message", a->rsp_message, "iccid", a->iccid,
 					   "state_set", (int) a->profile_state_set, "state", (int) a->state,
-					   "whole", (int) c->reports_whole, "reports", reports, "facts", learned);
+					   "whole", (int) c->reports_whole, "reports", reports,
+					   "facts", texts(&c->facts, fact_members, lengthof(fact_members)),
+					   "progress", progress_to_json(task), "attempts", attempts_to_json(task),
+					   "candidates", c->candidates,
+					   "cleanup_method", c->cleanup_method, "cleanup_path", c->cleanup_path);
 	if (object == NULL)
 		return NULL;
 	text = json_dumps(object, JSON_COMPACT);
@@ -60,12 +187,14 @@ deferred_to_json(Task *task)
 static void
 take(char *buffer, size_t size, const json_t *object, const char *key)
 {
-	const char *text = json_string_value(json_object_get(object, key));
-
-	strlcpy(buffer, text ? text : "", size);
+	rsp_set(buffer, size, json_string_value(json_object_get(object, key)));
 }
 
-/* false: the text is none of ours */
+/*
+ * The task as it was when its outcome was recorded; false: the text is none of
+ * ours.  An outcome that esim_receive() has recorded says nothing of where the
+ * operation stands: that is in its row.
+ */
 bool
 deferred_from_json(Task *task, const char *text)
 {
@@ -74,6 +203,8 @@ deferred_from_json(Task *task, const char *text)
 	const char *reason;
 	json_t	   *object = rsp_json(text, strlen(text), &reason);
 	json_t	   *reports;
+	json_t	   *candidates;
+	const char *path;
 
 	if (!json_is_object(object))
 	{
@@ -91,21 +222,31 @@ deferred_from_json(Task *task, const char *text)
 	take(a->iccid, sizeof(a->iccid), object, "iccid");
 	a->profile_state_set = json_is_true(json_object_get(object, "state_set"));
 	a->state = (RspState) json_integer_value(json_object_get(object, "state"));
-	c->reports_whole = json_is_true(json_object_get(object, "whole"));
-	for (int i = 0; i < lengthof(facts); i++)
-	{
-		const char *fact = json_string_value(json_array_get(json_object_get(object, "facts"), i));
-
-		rsp_set((char *) &c->facts + facts[i].offset, facts[i].size, fact);
-	}
+	take_texts(&c->facts, fact_members, lengthof(fact_members), json_object_get(object, "facts"));
 	reports = json_object_get(object, "reports");
 	for (size_t i = 0; i < json_array_size(reports); i++)
 	{
 		json_t	   *r = json_array_get(reports, i);
+		RspReport  *report = rsp_report_add(c, (RspReportWhat) json_integer_value(json_object_get(r, "what")));
 
-		rsp_report(c, json_string_value(json_array_get(r, 0)), json_string_value(json_array_get(r, 1)),
-				   (RspState) json_integer_value(json_array_get(r, 2)),
-				   (int) json_integer_value(json_array_get(r, 3)), json_string_value(json_array_get(r, 4)));
+		if (report == NULL)
+			break;
+		report->state = (RspState) json_integer_value(json_object_get(r, "state"));
+		report->is_fallback = (int) json_integer_value(json_object_get(r, "fallback"));
+		report->created_ms = json_integer_value(json_object_get(r, "created"));
+		take_texts(report, report_members, lengthof(report_members), json_object_get(r, "texts"));
+	}
+	c->reports_whole = json_is_true(json_object_get(object, "whole"));
+	candidates = json_object_get(object, "candidates");
+	if (candidates != NULL)
+		rsp_candidates(c, json_incref(candidates));
+	path = json_string_value(json_object_get(object, "cleanup_path"));
+	if (path != NULL)
+		rsp_cleanup(c, json_string_value(json_object_get(object, "cleanup_method")), path);
+	if (json_object_get(object, "progress") != NULL)
+	{
+		progress_from_json(task, json_object_get(object, "progress"));
+		attempts_from_json(task, json_object_get(object, "attempts"));
 	}
 	json_decref(object);
 	return true;

@@ -134,15 +134,16 @@ reclaim_epoch(int shard)
 /*
  * Claimed rows in a shard that we have just got: nobody else can be at
  * them, so their worker is dead.  An attempt without an outcome is an intent
- * whose answer nobody has.
+ * whose answer nobody has.  Where the answer has been recorded, it is applied
+ * by claim_deferred(), and nothing is lost.
  */
 static void
-reclaim_claimed(int shard)
+reclaim_claimed(int shard, bool crashed)
 {
 	static EsimStatement reclaim = {
 		"UPDATE @esim_pending p SET claimed = false, handling = false,"
 		/* the server was stopped: no sign against anybody */
-		" crashes = CASE WHEN p.postmaster IS DISTINCT FROM $2 THEN p.crashes WHEN p.handling THEN p.crashes + 1"
+		" crashes = CASE WHEN NOT $3 OR p.postmaster IS DISTINCT FROM $2 THEN p.crashes WHEN p.handling THEN p.crashes + 1"
 		"  ELSE greatest(p.crashes, 1) END,"
 		" intent = false, unresolved = p.unresolved OR a.open OR p.intent, attempts = greatest(p.attempts, a.number) + CASE WHEN p.intent THEN 1 ELSE 0 END,"
 		" acting = greatest(p.acting, CASE WHEN a.open OR p.intent THEN 1 ELSE 0 END),"
@@ -151,8 +152,9 @@ reclaim_claimed(int shard)
 		" FROM @esim_pending q CROSS JOIN LATERAL (SELECT coalesce(bool_or(x.outcome IS NULL), false) AS open, coalesce(max(x.number), 0) AS number,"
 		"   max(x.at) FILTER (WHERE x.outcome IS NULL) AS at FROM @esim_attempt x WHERE x.operation = q.operation) a"
 		" WHERE q.shard = $1 AND q.claimed AND p.seq = q.seq"
+		" AND NOT EXISTS (SELECT FROM @esim_deferred d WHERE d.operation = q.operation)"
 		" RETURNING p.operation, q.intent",
-		2, {"int2", "timestamptz"}
+		3, {"int2", "timestamptz", "bool"}
 	};
 	static EsimStatement lost = {
 		"UPDATE @esim_attempt a SET outcome = 'LOST', detail = 'the worker ended before the answer came'"
@@ -169,7 +171,7 @@ reclaim_claimed(int shard)
 		" FROM unnest($1) u(operation) JOIN @esim_pending p ON p.operation = u.operation",
 		1, {"uuid[]"}
 	};
-	Datum		values[2];
+	Datum		values[3];
 	Datum		value;
 	uint64		n;
 	Column		operations;
@@ -177,6 +179,7 @@ reclaim_claimed(int shard)
 
 	values[0] = Int16GetDatum(shard);
 	values[1] = TimestampTzGetDatum(PgStartTime);
+	values[2] = BoolGetDatum(crashed);
 	esim_execute(&reclaim, values, NULL, 0);
 	n = SPI_processed;
 	if (n == 0)
@@ -216,9 +219,9 @@ reclaim_blocked(int shard)
 }
 
 void
-reclaim_shard(int shard)
+reclaim_shard(int shard, bool crashed)
 {
-	reclaim_claimed(shard);
+	reclaim_claimed(shard, crashed);
 	reclaim_epoch(shard);
 	reclaim_blocked(shard);
 }

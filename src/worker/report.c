@@ -23,32 +23,38 @@ typedef struct Known
 	RspState	state;
 	bool		is_fallback;
 	bool		drift;
-	bool		reported;
-	bool		changed;
 } Known;
 
-/* Live rows of the owner: those on the eUICC, and those that are reported. */
+/*
+ * Live rows of the owner: those on the eUICC, and those that are reported.  One
+ * that an earlier list took for gone is the same profile when it is listed again.
+ */
 static Known *
-load_known(Task *task, const char *eid, int *count)
+load_known(Task *task, const char *eid, const RspReport **reports, int nreports, int *count)
 {
 	static EsimStatement known = {
 		"SELECT f.id, f.iccid::text, f.eid::text, f.state::text, f.is_fallback, f.drift FROM @esim_profile f"
 		" WHERE f.owner = $1 AND f.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')"
 		"  AND f.id IN (SELECT a.id FROM @esim_profile a WHERE a.eid OPERATOR(@=) $2::@eid(unchecked)"
 		"   UNION SELECT b.id FROM unnest($3) u(iccid) JOIN @esim_profile b ON b.iccid OPERATOR(@=) u.iccid::@iccid(unchecked))"
-		" ORDER BY f.id",
+		" UNION ALL (SELECT DISTINCT ON (g.iccid) g.id, g.iccid::text, g.eid::text, g.state::text, g.is_fallback, g.drift"
+		"  FROM unnest($3) u(iccid) JOIN @esim_profile g ON g.iccid OPERATOR(@=) u.iccid::@iccid(unchecked)"
+		"  WHERE g.owner = $1 AND g.eid OPERATOR(@=) $2::@eid(unchecked) AND g.state = 'DELETED' AND g.state_source = 'refresh'"
+		"   AND NOT EXISTS (SELECT FROM @esim_profile l WHERE l.iccid OPERATOR(@=) g.iccid AND l.owner = $1"
+		"    AND l.state NOT IN ('DELETED', 'CANCELLED', 'FAILED'))"
+		"  ORDER BY g.iccid, g.state_at DESC)"
+		" ORDER BY 1",
 		3, {"oid", "text", "text[]"}
 	};
-	RspConversation *c = &task->conversation;
 	Column		iccids;
 	Datum		values[3];
 	char		nulls[3] = {' ', ' ', ' '};
 	Known	   *rows;
 	uint64		n;
 
-	column_init(&iccids, c->nreports);
-	for (int i = 0; i < c->nreports; i++)
-		column_add_text(&iccids, c->reports[i].iccid);
+	column_init(&iccids, nreports);
+	for (int i = 0; i < nreports; i++)
+		column_add_text(&iccids, reports[i]->iccid);
 	values[0] = ObjectIdGetDatum(task->owner);
 	if (eid == NULL)
 		nulls[1] = 'n';
@@ -79,38 +85,8 @@ load_known(Task *task, const char *eid, int *count)
 	return rows;
 }
 
-static void
-add_drift(const char *eid, const pg_uuid_t *profile, const char *what, const char *ours, const char *reported)
-{
-	/* the same as an open one is no news */
-	static EsimStatement drift = {
-		"INSERT INTO @esim_drift (eid, profile, what, ours, reported)"
-		" SELECT $1::@eid(unchecked), $2, $3, $4, $5 WHERE NOT EXISTS (SELECT FROM @esim_drift d"
-		"  WHERE d.profile = $2 AND d.what = $3 AND d.reported IS NOT DISTINCT FROM $5 AND d.resolved_at IS NULL)",
-		5, {"text", "uuid", "text", "text", "text"}
-	};
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
-
-	if (eid)
-		values[0] = CStringGetTextDatum(eid);
-	else
-		nulls[0] = 'n';
-	values[1] = UUIDPGetDatum(profile);
-	values[2] = CStringGetTextDatum(what);
-	if (ours)
-		values[3] = CStringGetTextDatum(ours);
-	else
-		nulls[3] = 'n';
-	if (reported)
-		values[4] = CStringGetTextDatum(reported);
-	else
-		nulls[4] = 'n';
-	esim_execute(&drift, values, nulls, 0);
-}
-
-static void
-add_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
+void
+report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state, RspState new_state,
 		  const char *cause, const char *detail)
 {
 	static EsimStatement event = {
@@ -167,7 +143,7 @@ set_profile(const pg_uuid_t *id, RspState state, const char *eid, int fallback, 
 
 /* A profile that esim did not know; it gets a row of the same owner. */
 static void
-add_profile(Task *task, const char *eid, const RspReport *report, bool fallback, bool drift, bool news)
+add_profile(Task *task, const char *eid, const RspReport *report, bool fallback, const char *broken, bool news)
 {
 	static EsimStatement add = {
 		"INSERT INTO @esim_profile (id, iccid, eid, owner, owner_name, state, is_fallback, server, msisdn, rsp_state, state_source, drift)"
@@ -189,15 +165,14 @@ add_profile(Task *task, const char *eid, const RspReport *report, bool fallback,
 		values[5] = CStringGetTextDatum(report->msisdn);
 	else
 		nulls[5] = 'n';
-	values[6] = BoolGetDatum(drift);
+	values[6] = BoolGetDatum(broken != NULL);
 	values[7] = UUIDPGetDatum(&task->id);
 	esim_execute(&add, values, nulls, 0);
-	add_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
+	report_event(task, eid, &id, RSP_STATE_NONE, report->state, "UNKNOWN", "first seen on the eUICC");
 	if (news)
-		add_drift(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
-	if (drift)
-		add_drift(eid, &id, report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
-				  NULL, rsp_state_name(report->state));
+		drift_note(eid, &id, "unknown profile", NULL, rsp_state_name(report->state));
+	if (broken)
+		drift_note_broken(eid, &id, broken, report->iccid, RSP_STATE_NONE, report->state);
 }
 
 /* true: the eUICC was listed before, so what is new since then is news */
@@ -225,20 +200,123 @@ note_refreshed(const char *eid)
 	esim_execute(&refreshed, &value, NULL, 0);
 }
 
-static void
-resolve_drift(Datum profile)
-{
-	static EsimStatement resolve = {
-		"UPDATE @esim_drift SET resolved_at = now() WHERE profile = $1 AND resolved_at IS NULL", 1, {"uuid"}
-	};
-
-	esim_execute(&resolve, &profile, NULL, 0);
-}
-
 static bool
 on_euicc(RspState state)
 {
 	return state == RSP_STATE_INSTALLED || state == RSP_STATE_DISABLED || state == RSP_STATE_ENABLED;
+}
+
+/* What an eUICC is said to have, and the row that it is about. */
+typedef struct Finding
+{
+	const char *eid;
+	const RspReport *report;
+	const Known *row;			/* NULL: not known so far */
+	bool		fallback;
+	const char *broken;			/* the rule that it breaks, as far as can be seen */
+	bool		news;			/* the eUICC was listed before */
+	bool		fallback_took_over;
+} Finding;
+
+static void
+apply_finding(Task *task, void *arg, const char *broken)
+{
+	const Finding *f = arg;
+	const RspReport *report = f->report;
+	const Known *row = f->row;
+	const char *eid = f->eid;
+	bool		agrees;
+
+	if (broken == NULL)
+		broken = f->broken;
+	if (row == NULL)
+	{
+		add_profile(task, eid, report, f->fallback, broken, f->news);
+		return;
+	}
+	agrees = row->state == report->state && row->is_fallback == f->fallback &&
+		strcmp(row->eid, eid) == 0;
+
+	/* installed, enabled or not unknown: says less than we know */
+	if (report->state == RSP_STATE_INSTALLED && on_euicc(row->state))
+		agrees = true;
+	if (agrees && broken == NULL)
+	{
+		drift_resolve(&row->id);
+		if (row->drift)
+			set_profile(&row->id, row->state, eid, f->fallback, false, report->msisdn);
+		return;
+	}
+	set_profile(&row->id, report->state, eid, f->fallback, broken != NULL, report->msisdn);
+	if (row->state == RSP_STATE_DELETED)
+		drift_resolve(&row->id);
+	if (row->state != report->state)
+	{
+		const char *cause = "UNKNOWN";
+
+		if (row->eid[0] && strcmp(row->eid, eid) != 0)
+			cause = "DEVICE_CHANGE";
+		else if (f->fallback_took_over)
+			cause = "FALLBACK";
+		report_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
+		if (!f->fallback_took_over && on_euicc(row->state))
+			drift_note(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
+	}
+	if (row->is_fallback != f->fallback)
+		drift_note(eid, &row->id, "fallback", row->is_fallback ? "true" : "false", f->fallback ? "true" : "false");
+	if (on_euicc(row->state) && row->eid[0] && strcmp(row->eid, eid) != 0)
+		drift_note(eid, &row->id, "on another eUICC", esim_mask(row->eid), esim_mask(eid));
+	if (broken)
+		drift_note_broken(eid, &row->id, broken, report->iccid, row->state, report->state);
+}
+
+/*
+ * The row of an ICCID.  Where there are several, the one on that eUICC, else
+ * the one that the rule of uniqueness covers; twin: there is another such.
+ */
+static Known *
+find_known(Known *rows, int nrows, const char *iccid, const char *eid, bool *twin)
+{
+	Known	   *found = NULL;
+
+	*twin = false;
+	for (int k = 0; k < nrows; k++)
+	{
+		Known	   *row = &rows[k];
+
+		if (strcmp(row->iccid, iccid) != 0)
+			continue;
+		if (found == NULL)
+		{
+			found = row;
+			continue;
+		}
+		if ((strcmp(row->eid, eid) == 0) > (strcmp(found->eid, eid) == 0) ||
+			((strcmp(row->eid, eid) == 0) == (strcmp(found->eid, eid) == 0) && found->drift && !row->drift))
+			found = row;
+	}
+	for (int k = 0; found != NULL && k < nrows; k++)
+		if (&rows[k] != found && !rows[k].drift && strcmp(rows[k].iccid, iccid) == 0)
+			*twin = true;
+	return found;
+}
+
+/* asked twice in one turn: the later answer counts */
+static int
+without_repeats(const RspReport **reports, int n)
+{
+	int			left = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		again = false;
+
+		for (int k = i + 1; k < n && !again; k++)
+			again = reports[i]->iccid[0] && strcmp(reports[i]->iccid, reports[k]->iccid) == 0;
+		if (!again)
+			reports[left++] = reports[i];
+	}
+	return left;
 }
 
 /*
@@ -250,117 +328,65 @@ report_apply(Task *task)
 {
 	RspConversation *c = &task->conversation;
 	const char *eid = task->op.eid;
+	const RspReport **reports;
+	int			nreports;
 	Known	   *rows;
 	int			nrows;
 	int			nenabled = 0;
 	int			nfallback = 0;
 	bool		news;
+
+	/* what is new may be the download's own profile, which has no ICCID yet */
+	bool		may_be_ours = task->op.kind == RSP_DOWNLOAD && task->op.iccid == NULL && task->has_profile &&
+		c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL;
 	bool		fallback_took_over = false;
 
-	/* asked twice in one turn: the later answer counts */
-	for (int i = 0; i < c->nreports; i++)
-		for (int k = i + 1; k < c->nreports; k++)
-			if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].iccid[0] &&
-				c->reports[k].what == RSP_REPORT_PROFILE &&
-				strcmp(c->reports[i].iccid, c->reports[k].iccid) == 0)
-			{
-				memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
-				c->nreports--;
-				i--;
-				break;
-			}
-
-	/* stock, subscriptions and fleets are no business of an eUICC */
-	for (int i = 0; i < c->nreports; i++)
-	{
-		if (c->reports[i].what == RSP_REPORT_PROFILE && c->reports[i].rsp_id[0] == '\0')
-			continue;
-		adopt_report(task, &c->reports[i]);
-		memmove(&c->reports[i], &c->reports[i + 1], (c->nreports - i - 1) * sizeof(RspReport));
-		c->nreports--;
-		i--;
-	}
-	if (c->nreports == 0 && !c->reports_whole)
+	reports = palloc(Max(c->nreports, 1) * sizeof(RspReport *));
+	nreports = without_repeats(reports, adopt_reports(task, reports));
+	if (nreports == 0 && !c->reports_whole)
 		return;
 
-	if (eid == NULL && c->nreports > 0 && c->reports[0].eid[0])
-		eid = c->reports[0].eid;
+	if (eid == NULL && nreports > 0 && reports[0]->eid[0])
+		eid = reports[0]->eid;
 	if (eid == NULL)
 		return;
-	rows = load_known(task, eid, &nrows);
+	rows = load_known(task, eid, reports, nreports, &nrows);
 	news = listed_before(eid);
 
 	/* a fallback profile that is enabled now, while ours says another one */
-	for (int i = 0; i < c->nreports; i++)
+	for (int i = 0; i < nreports; i++)
 		for (int k = 0; k < nrows; k++)
-			if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0 && rows[k].is_fallback &&
-				rows[k].state == RSP_STATE_DISABLED && c->reports[i].state == RSP_STATE_ENABLED)
+			if (strcmp(rows[k].iccid, reports[i]->iccid) == 0 && rows[k].is_fallback &&
+				rows[k].state == RSP_STATE_DISABLED && reports[i]->state == RSP_STATE_ENABLED)
 				fallback_took_over = true;
 
 	/* two passes: what is no longer enabled or fallback makes room first */
 	for (int pass = 0; pass < 2; pass++)
 	{
-		for (int i = 0; i < c->nreports; i++)
+		for (int i = 0; i < nreports; i++)
 		{
-			RspReport  *report = &c->reports[i];
-			Known	   *row = NULL;
-			bool		fallback;
-			bool		doubled;
-			bool		agrees;
+			const RspReport *report = reports[i];
+			Finding		finding = {.eid = eid, .report = report, .news = news, .fallback_took_over = fallback_took_over};
+			bool		twin;
 
 			CHECK_FOR_INTERRUPTS();
-			for (int k = 0; k < nrows; k++)
-				if (strcmp(rows[k].iccid, report->iccid) == 0)
-					row = &rows[k];
 			if (report->state == RSP_STATE_NONE)
 				continue;
 			if ((report->state == RSP_STATE_ENABLED || report->is_fallback == 1) != (pass == 1))
 				continue;
 
-			fallback = report->is_fallback == 1 || (report->is_fallback < 0 && row && row->is_fallback);
-			doubled = (report->state == RSP_STATE_ENABLED && nenabled++ > 0) ||
-				(fallback && nfallback++ > 0);
-
-			if (row == NULL)
-			{
-				add_profile(task, eid, report, fallback, doubled, news);
+			finding.row = find_known(rows, nrows, report->iccid, eid, &twin);
+			finding.fallback = report->is_fallback == 1 ||
+				(report->is_fallback < 0 && finding.row && finding.row->is_fallback);
+			if (finding.row == NULL && may_be_ours)
 				continue;
-			}
-			row->reported = true;
-			agrees = row->state == report->state && row->is_fallback == fallback &&
-				strcmp(row->eid, eid) == 0;
-
-			/* installed, enabled or not unknown: says less than we know */
-			if (report->state == RSP_STATE_INSTALLED && on_euicc(row->state))
-				agrees = true;
-			if (agrees && !doubled)
-			{
-				resolve_drift(UUIDPGetDatum(&row->id));
-				if (row->drift)
-					set_profile(&row->id, row->state, eid, fallback, false, report->msisdn);
-				continue;
-			}
-			set_profile(&row->id, report->state, eid, fallback, doubled, report->msisdn);
-			if (row->state != report->state)
-			{
-				const char *cause = "UNKNOWN";
-
-				if (row->eid[0] && strcmp(row->eid, eid) != 0)
-					cause = "DEVICE_CHANGE";
-				else if (fallback_took_over)
-					cause = "FALLBACK";
-				add_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
-				if (!fallback_took_over && on_euicc(row->state))
-					add_drift(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
-			}
-			if (row->is_fallback != fallback)
-				add_drift(eid, &row->id, "fallback", row->is_fallback ? "true" : "false", fallback ? "true" : "false");
-			if (on_euicc(row->state) && row->eid[0] && strcmp(row->eid, eid) != 0)
-				add_drift(eid, &row->id, "on another eUICC", esim_mask(row->eid), esim_mask(eid));
-			if (doubled)
-				add_drift(eid, &row->id,
-						  report->state == RSP_STATE_ENABLED ? "two profiles enabled" : "two fallback profiles",
-						  rsp_state_name(row->state), rsp_state_name(report->state));
+			if (twin)
+				finding.broken = DRIFT_TWO_ROWS;
+			if (finding.fallback && nfallback++ > 0)
+				finding.broken = DRIFT_TWO_FALLBACK;
+			if (report->state == RSP_STATE_ENABLED && nenabled++ > 0)
+				finding.broken = DRIFT_TWO_ENABLED;
+			drift_apply(task, apply_finding, &finding);
 		}
 
 		/* absent from a whole list: it is not on the eUICC any more */
@@ -368,17 +394,17 @@ report_apply(Task *task)
 		{
 			bool		listed = false;
 
-			for (int i = 0; i < c->nreports; i++)
-				if (strcmp(rows[k].iccid, c->reports[i].iccid) == 0)
+			for (int i = 0; i < nreports; i++)
+				if (strcmp(rows[k].iccid, reports[i]->iccid) == 0)
 					listed = true;
 			if (listed || !on_euicc(rows[k].state) || strcmp(rows[k].eid, eid) != 0)
 				continue;
 			set_profile(&rows[k].id, RSP_STATE_DELETED, NULL, 0, false, NULL);
-			add_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
+			report_event(task, eid, &rows[k].id, rows[k].state, RSP_STATE_DELETED, "UNKNOWN",
 					  "no longer on the eUICC");
-			add_drift(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
+			drift_note(eid, &rows[k].id, "missing", rsp_state_name(rows[k].state), NULL);
 		}
 	}
-	if (c->reports_whole)
+	if (c->reports_whole && !may_be_ours)
 		note_refreshed(eid);
 }

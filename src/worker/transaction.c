@@ -75,9 +75,20 @@ worker_abort(const char *what)
 	return error;
 }
 
+/*
+ * Trouble of the moment, such as locks, a full disk or an administrator, and
+ * none of the data: the same may succeed later.
+ */
 bool
-worker_is_lock_error(const ErrorData *error)
+worker_is_passing(const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+	static const int categories[] = {
+		ERRCODE_INVALID_TRANSACTION_STATE, ERRCODE_TRANSACTION_ROLLBACK, ERRCODE_INSUFFICIENT_RESOURCES,
+		ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, ERRCODE_OPERATOR_INTERVENTION, ERRCODE_SYSTEM_ERROR
+	};
+
+	for (int i = 0; i < lengthof(categories); i++)
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == categories[i])
+			return true;
+	return false;
 }

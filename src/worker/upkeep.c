@@ -19,7 +19,7 @@ release_shard(int shard)
 {
 	deliver_shard(shard, false);
 	shard_unlock(shard);
-	esim_worker->held[shard] = esim_worker->draining[shard] = false;
+	esim_worker->held[shard] = esim_worker->draining[shard] = esim_worker->orphaned[shard] = false;
 }
 
 static void
@@ -35,6 +35,35 @@ publish_shards(void)
 	LWLockRelease(&esim_worker->shared->lock);
 }
 
+/*
+ * Takes up what is in a share's rows; false: not now.
+ */
+static bool
+take_up_shard(int shard, bool crashed)
+{
+	volatile bool taken = false;
+
+	PG_TRY();
+	{
+		worker_begin();
+		if (esim_worker->held[shard] || shard_lock(shard))
+		{
+			taken = true;
+			reclaim_shard(shard, crashed);
+		}
+		worker_commit();
+	}
+	PG_CATCH();
+	{
+		(void) worker_abort("taking over a share of the queue");
+		if (taken && !esim_worker->held[shard])
+			shard_unlock(shard);
+		taken = false;
+	}
+	PG_END_TRY();
+	return taken;
+}
+
 /* Takes free shards up to an even share, gives back what is above it. */
 static bool
 balance_shards(void)
@@ -48,7 +77,19 @@ balance_shards(void)
 		if (!esim_worker->held[i])
 			continue;
 		esim_worker->draining[i] = keep >= wanted;
-		if (!esim_worker->draining[i])
+
+		/*
+		 * What could not even be put off is nobody's now: when nothing else
+		 * of the share is under way, it is taken up as after a crash.
+		 */
+		if (esim_worker->orphaned[i] && !esim_worker->draining[i])
+		{
+			keep++;
+			if (esim_worker->shard_tasks[i] == 0 && take_up_shard(i, false))
+				esim_worker->orphaned[i] = false;
+			esim_worker->draining[i] = esim_worker->orphaned[i];
+		}
+		else if (!esim_worker->draining[i])
 			keep++;
 		else if (esim_worker->shard_tasks[i] == 0)
 			release_shard(i);
@@ -57,29 +98,10 @@ balance_shards(void)
 	{
 		/* begin where others do not */
 		int			i = (n + esim_worker->index * wanted) % ESIM_SHARDS;
-		volatile bool got = false;
 
 		if (esim_worker->held[i])
 			continue;
-		PG_TRY();
-		{
-			worker_begin();
-			if (shard_lock(i))
-			{
-				got = true;
-				reclaim_shard(i);
-			}
-			worker_commit();
-		}
-		PG_CATCH();
-		{
-			(void) worker_abort("taking over a share of the queue");
-			if (got)
-				shard_unlock(i);
-			got = false;
-		}
-		PG_END_TRY();
-		if (got)
+		if (take_up_shard(i, true))
 		{
 			esim_worker->held[i] = true;
 			esim_worker->draining[i] = false;

@@ -180,6 +180,7 @@ typedef struct Task
 	bool		cancelled;		/* outcome CANCELLED rather than FAILED */
 	bool		refresh_after;	/* ends without knowing: list the eUICC */
 	bool		deferred;		/* its outcome is in esim_deferred */
+	bool		careful;		/* its outcome breaks a rule, see drift.c */
 	int			requests;		/* in this turn */
 } Task;
 
@@ -209,6 +210,7 @@ typedef struct Worker
 	int			shard_tasks[ESIM_SHARDS];
 	bool		held[ESIM_SHARDS];
 	bool		draining[ESIM_SHARDS];	/* no claims any more */
+	bool		orphaned[ESIM_SHARDS];	/* an outcome could not be written at all */
 	List	   *unpromoted;		/* lanes whose next row was locked (int64 *) */
 	bool		paused;			/* the whole database */
 	bool		foreign_rows;	/* of another epoch were met */
@@ -233,7 +235,7 @@ extern void worker_drop_all(dlist_head *list);
 extern void worker_begin(void);
 extern void worker_commit(void);
 extern ErrorData *worker_abort(const char *what);
-extern bool worker_is_lock_error(const ErrorData *error);
+extern bool worker_is_passing(const ErrorData *error);	/* the same may succeed later */
 
 /* write.c: outcomes and intents, in transactions of its own */
 extern void worker_write(void);
@@ -268,7 +270,7 @@ extern bool claim_anything_left(void);
 
 /* attempt.c, effect.c, complete.c; all within a transaction with SPI connected */
 extern void complete_attempts(dlist_head *tasks);
-extern void complete_effects(dlist_head *tasks, TimestampTz now);
+extern void complete_effects(dlist_head *tasks, TimestampTz now, const char *broken);
 extern void complete_intents(void); /* rows of esim_attempt for the requests
 									 * that act, and the driver's notes */
 extern void complete_outcomes(dlist_head *tasks);
@@ -278,8 +280,23 @@ extern void complete_mark_handling(Task *task, bool handling);
 
 /* report.c, adopt.c */
 extern void report_apply(Task *task);
-extern void adopt_report(Task *task, RspReport *report);
+extern void report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state,
+						 RspState new_state, const char *cause, const char *detail);
+extern int	adopt_reports(Task *task, const RspReport **others);	/* those of eUICCs */
 extern void adopt_facts(Task *task);
+
+/* drift.c; broken: the rule that what the RSP said breaks, NULL: none */
+#define DRIFT_TWO_ROWS		"ICCID of another profile"
+#define DRIFT_TWO_ENABLED	"two profiles enabled"
+#define DRIFT_TWO_FALLBACK	"two fallback profiles"
+typedef void (*DriftStep) (Task *task, void *arg, const char *broken);
+extern void drift_apply(Task *task, DriftStep step, void *arg);
+extern bool drift_explains(const ErrorData *error);
+extern void drift_note(const char *eid, const pg_uuid_t *profile, const char *what,
+					   const char *ours, const char *reported);
+extern void drift_note_broken(const char *eid, const pg_uuid_t *profile, const char *broken, const char *iccid,
+							  RspState ours, RspState reported);
+extern void drift_resolve(const pg_uuid_t *profile);
 
 /* shard.c */
 extern bool shard_lock(int shard);	/* false: another worker holds it */
@@ -287,7 +304,7 @@ extern void shard_unlock(int shard);
 extern int	shard_wanted(void); /* how many this worker should hold */
 
 /* reclaim.c; within a transaction with SPI connected */
-extern void reclaim_shard(int shard);
+extern void reclaim_shard(int shard, bool crashed);	/* by a worker that has crashed, perhaps */
 extern void reclaim_epoch(int shard);
 extern bool reclaim_paused(void);	/* is the whole database paused? */
 

@@ -36,7 +36,7 @@ submit_cleanups(dlist_head *tasks)
 		RspConversation *c = &task->conversation;
 		HttpRequest *request;
 
-		if (c->cleanup_path == NULL || task->server == NULL || worker_shutdown ||
+		if (c->cleanup_path == NULL || task->server == NULL || task->server->rsp.endpoint == NULL || worker_shutdown ||
 			(c->action.type != RSP_ACT_DONE && c->action.type != RSP_ACT_FAIL))
 			continue;
 		request = http_request_create(task->server->rsp.endpoint, c->cleanup_method, c->cleanup_path,
@@ -58,7 +58,7 @@ write_one(Task *task)
 	dlist_delete(&task->node);
 	dlist_push_tail(&one, &task->node);
 
-	for (volatile int attempt = 0; attempt < 2; attempt++)
+	for (volatile int attempt = 0; attempt < 3; attempt++)
 	{
 		error = NULL;
 		PG_TRY();
@@ -72,8 +72,13 @@ write_one(Task *task)
 			error = worker_abort("writing an outcome");
 		}
 		PG_END_TRY();
-		if (error == NULL || worker_is_lock_error(error))
+		if (error == NULL || worker_is_passing(error))
 			break;
+		if (!task->careful && drift_explains(error))
+		{
+			task->careful = true;
+			continue;
+		}
 
 		/*
 		 * What the RSP did cannot be brought into our rows.  The operation
@@ -99,8 +104,9 @@ write_one(Task *task)
 		}
 		PG_CATCH();
 		{
-			/* stays claimed in the table; taken up when the shard is taken again */
+			/* stays claimed in the table, until the share is taken up anew */
 			(void) worker_abort("recording an outcome");
+			esim_worker->orphaned[task->shard] = true;
 		}
 		PG_END_TRY();
 	}

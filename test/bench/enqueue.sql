@@ -25,7 +25,7 @@ BEGIN
 		RAISE EXCEPTION 'not all are queued';
 	END IF;
 	COMMIT;
-	TRUNCATE esim_operation, esim_pending;
+	TRUNCATE esim_operation, esim_pending, esim_audit;
 	COMMIT;
 END
 $$;

@@ -269,13 +269,22 @@ SELECT is((SELECT correlator FROM esim_operation WHERE id = :'id'), 'mine', 'the
 SET ROLE esim_test_alice;
 
 --
--- 400: content type and body
+-- 400, 406, 415: content types and body
 --
 SELECT is(pg_temp.code(pg_temp.ask('POST', '/esim-profile-management/vwip/retrieve-status', '{"esimProfile": {"eid": "89049032000000000000000000000001"}}',
 	jsonb_build_object('authorization', 'Bearer x', 'content-type', t))), e, 'Content-Type ' || coalesce(t::text, 'NULL'))
 FROM (VALUES ('"application/json"'::jsonb, '200'), ('"Application/JSON; charset=utf-8"', '200'), ('["application/json ;charset=UTF-8"]', '200'), (NULL, '200'),
-	('"text/plain"', '400 INVALID_ARGUMENT'), ('"application/jsonx"', '400 INVALID_ARGUMENT'), ('"application/x-www-form-urlencoded"', '400 INVALID_ARGUMENT'), ('""', '400 INVALID_ARGUMENT'), ('1', '400 INVALID_ARGUMENT'),
-	('["application/json", "text/plain"]', '400 INVALID_ARGUMENT')) v (t, e);
+	('"text/plain"', '415 UNSUPPORTED_MEDIA_TYPE'), ('"application/jsonx"', '415 UNSUPPORTED_MEDIA_TYPE'), ('"application/x-www-form-urlencoded"', '415 UNSUPPORTED_MEDIA_TYPE'), ('""', '415 UNSUPPORTED_MEDIA_TYPE'), ('1', '415 UNSUPPORTED_MEDIA_TYPE'),
+	('["application/json", "text/plain"]', '415 UNSUPPORTED_MEDIA_TYPE')) v (t, e);
+SELECT is(pg_temp.code(pg_temp.ask('POST', '/esim/vwip/esim/retrieve-status', '{"esim": {"eid": "89049032000000000000000000000001"}}',
+	'{"authorization": "Bearer x", "content-type": "text/plain"}')), '400 INVALID_ARGUMENT', '2026-02 has no 415');
+SELECT is(pg_temp.code(pg_temp.ask('POST', '/esim-profile-management/vwip/retrieve-status', '{"esimProfile": {"eid": "89049032000000000000000000000001"}}',
+	jsonb_build_object('authorization', 'Bearer x', 'accept', t))), e, 'Accept ' || coalesce(t::text, 'NULL'))
+FROM (VALUES (NULL, '200'), ('"application/json"'::jsonb, '200'), ('"*/*"', '200'), ('"Application/*"', '200'), ('""', '200'), ('"text/html, application/json;q=0.5"', '200'), ('"text/html;level=1;q=1, */*; q=0.01"', '200'),
+	('["text/html", "application/json"]', '200'), ('"application/json;q=0, application/json"', '406 NOT_ACCEPTABLE'), ('"text/html"', '406 NOT_ACCEPTABLE'), ('"application/xml, text/*"', '406 NOT_ACCEPTABLE'),
+	('"application/json;q=0"', '406 NOT_ACCEPTABLE'), ('"*/*, application/json; Q=0.000"', '406 NOT_ACCEPTABLE'), ('"application/jsonx"', '406 NOT_ACCEPTABLE'), ('["text/html", "image/png"]', '406 NOT_ACCEPTABLE')) v (t, e);
+SELECT is(pg_temp.code(pg_temp.ask('GET', '/esim-profile-management/vwip/operations/550e8400-e29b-41d4-a716-446655440000', NULL, '{"authorization": "Bearer x", "accept": "text/html"}')), '406 NOT_ACCEPTABLE', 'also where there is no body');
+SELECT is(pg_temp.code(pg_temp.ask('GET', '/esim/vwip/esim/operations/550e8400-e29b-41d4-a716-446655440000', NULL, '{"authorization": "Bearer x", "accept": "text/html"}')), '404 NOT_FOUND', '2026-02 has no 406');
 
 SELECT is(pg_temp.code(pg_temp.new('enable', b)), '400 INVALID_ARGUMENT', 'r1.2 enable: ' || coalesce(left(b, 60), 'NULL'))
 FROM unnest(ARRAY[NULL, '', ' ', 'null', '[]', '1', '"x"', '{', '{}', '{"esimProfile": null}', '{"esimProfile": []}', '{"esimProfile": "x"}', '{"esimProfile": {}}',

@@ -205,10 +205,9 @@ RESET ROLE;
 -- admin
 --
 SELECT esim_grant('esim_test_admin', 'admin');
-INSERT INTO esim_audit (role, function) VALUES ('esim_test_alice', 'esim_enable');
 SET ROLE esim_test_admin;
 SELECT lives_ok('SELECT * FROM esim_health()', 'admin: health');
-SELECT is((SELECT count(*) FROM esim_audit WHERE role = 'esim_test_alice'), 1::bigint, 'admin: audit');
+SELECT ok((SELECT count(*) > 0 FROM esim_audit WHERE role = 'esim_test_alice' AND function = 'esim_enable'), 'admin: audit');
 SELECT lives_ok($$SELECT esim_grant('esim_test_none', 'enable')$$, 'admin: grant');
 SELECT throws_ok('SELECT * FROM esim_device', '42501', NULL, 'admin alone does not show devices');
 SELECT throws_ok('DELETE FROM esim_audit', '42501', NULL, 'the audit is not for deleting');

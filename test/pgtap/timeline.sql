@@ -106,6 +106,17 @@ SELECT is(array_agg(kind ORDER BY n), '{set-subscription, download}', 'one line 
 FROM esim_timeline(:'eid_a') WITH ORDINALITY AS t (at, what, kind, iccid, operation, detail, n) WHERE what = 'waiting';
 SELECT is(count(*), 2::bigint, 'since does not hide what is waited for') FROM esim_timeline(:'eid_a', now() + interval '1 day');
 
+-- operations in the network name no EID: they belong to the eUICC that the profile is on
+SELECT pg_temp.operation('esim_test_alice', NULL, :'profile_a2', 'set-subscription', '12 days', 'SUCCESS') AS op_5 \gset
+SELECT pg_temp.operation('esim_test_alice', NULL, :'profile_a2', 'assign-fleet', '11 days', NULL) AS op_6 \gset
+SELECT pg_temp.operation('esim_test_bob', NULL, :'profile_a2', 'assign-fleet', '11 days', NULL) AS op_7 \gset
+SET ROLE esim_test_alice;
+SELECT is(array_agg(operation ORDER BY n), ARRAY[:'op_5', :'op_5', :'op_6']::uuid[], 'operations in the network of a profile that is on it, one''s own')
+FROM esim_timeline(:'eid_a') WITH ORDINALITY AS t (at, what, kind, iccid, operation, detail, n) WHERE what IN ('asked', 'completed') AND operation IN (:'op_5', :'op_6', :'op_7');
+SELECT is(array_agg(kind ORDER BY n), '{set-subscription, assign-fleet, download}', 'and what they wait for')
+FROM esim_timeline(:'eid_a') WITH ORDINALITY AS t (at, what, kind, iccid, operation, detail, n) WHERE what = 'waiting';
+RESET ROLE;
+
 --
 -- who may see it
 --

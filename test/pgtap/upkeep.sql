@@ -108,7 +108,7 @@ INSERT INTO esim_drift (eid, what, seen_at, resolved_at) VALUES (:'eid_a', 'x', 
 	(:'eid_a', 'y', now() - interval '1 year', now() - interval '100 days'), (:'eid_a', 'z', now() - interval '1 year', now());
 
 SELECT results_eq($$SELECT what COLLATE "C", removed FROM esim_prune('{"batch": 5, "max_batches": 2}')$$,
-	$$VALUES ('operations'::text COLLATE "C", 8::bigint), ('attempts', 8), ('notifications', 1), ('idempotency_keys', 1), ('secrets', 1), ('profile_events', 10), ('drift', 1), ('events', 0)$$,
+	$$VALUES ('operations'::text COLLATE "C", 8::bigint), ('attempts', 8), ('notifications', 1), ('idempotency_keys', 1), ('secrets', 1), ('profile_events', 10), ('drift', 1), ('events', 0), ('audit', 0)$$,
 	'prune: no more than batch * max_batches at once')
 WHERE current_setting('esim.retention')::interval = '90 days';
 SELECT is((SELECT removed FROM esim_prune() WHERE what = 'operations'), 13::bigint, 'prune: the rest')

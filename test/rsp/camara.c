@@ -258,6 +258,7 @@ download(Request *request, Dialect dialect, CamaraBody *body)
 							 body->activate, repeat);
 	if (code != NULL)
 		ledger_accepted(KIND_DOWNLOAD, &code->track, index, profile_index);
+	camara_event_expect(index, request, request->json);
 	euicc_drain(euicc_index);
 	answer_accepted(request, dialect, index);
 }
@@ -321,6 +322,7 @@ change(Request *request, Dialect dialect, Kind kind, CamaraBody *body)
 	index = operation_accept(request, kind, dialect, euicc_index, profile_index + 1, 0, false,
 							 repeat);
 	ledger_accepted(kind, &profile->track[kind], index, profile_index);
+	camara_event_expect(index, request, request->json);
 	euicc_drain(euicc_index);
 	answer_accepted(request, dialect, index);
 }

@@ -306,6 +306,7 @@ reset_everything(void)
 {
 	fault_clear(NULL);
 	twilio_reset();
+	camara_event_reset();
 	outbound_reset();
 	operation_reset();
 	euicc_reset();

@@ -38,7 +38,7 @@ static const char *const names[FAULT_KINDS] = {
 	[FAULT_WRONG_TYPES] = "wrong_types",
 	[FAULT_EMPTY_BODY] = "empty_body",
 	[FAULT_DUPLICATE_KEYS] = "duplicate_keys",
-	[FAULT_MERGE_PATCH] = "merge_patch",
+	[FAULT_MERGE_JSON] = "merge_json",
 	[FAULT_BODY] = "body",
 	[FAULT_INFORMATIONAL] = "informational",
 	[FAULT_DEVICE_FAIL] = "device_fail",
@@ -69,9 +69,9 @@ fault_free(Fault *fault)
 	free(fault->retry_after);
 	free(fault->location);
 	free(fault->content_type);
-	free(fault->text);
-	json_decref(fault->patch);
+	free(fault->body);
 	json_decref(fault->headers);
+	json_decref(fault->merge);
 	free(fault);
 }
 
@@ -110,11 +110,11 @@ set_defaults(Fault *fault)
 		case FAULT_REDIRECT:
 			fault->status = 307;
 			break;
-		case FAULT_BODY:
-			fault->status = 200;
-			break;
 		case FAULT_INFORMATIONAL:
-			fault->bytes = 1000;
+			fault->bytes = 100000;
+			break;
+		case FAULT_BODY:
+			fault->status = 0;
 			break;
 		default:
 			break;
@@ -220,21 +220,21 @@ set_property(Fault *fault, const char *key, json_t *value)
 		return set_text(&fault->location, value);
 	if (strcmp(key, "content_type") == 0)
 		return set_text(&fault->content_type, value);
-	if (strcmp(key, "text") == 0)
-		return set_text(&fault->text, value);
-	if (strcmp(key, "patch") == 0)
-	{
-		json_decref(fault->patch);
-		fault->patch = json_incref(value);
-		return json_is_object(value);
-	}
 	if (strcmp(key, "headers") == 0)
 	{
 		json_decref(fault->headers);
 		fault->headers = json_incref(value);
 		return json_is_object(value);
 	}
-	if (strcmp(key, "bytes") == 0 || strcmp(key, "depth") == 0 || strcmp(key, "times") == 0)
+	if (strcmp(key, "merge") == 0)
+	{
+		json_decref(fault->merge);
+		fault->merge = json_incref(value);
+		return true;
+	}
+	if (strcmp(key, "body") == 0)
+		return set_text(&fault->body, value);
+	if (strcmp(key, "bytes") == 0 || strcmp(key, "depth") == 0)
 		return set_number(&fault->bytes, value);
 	if (strcmp(key, "rate") == 0)
 		return set_number(&fault->rate, value) && fault->rate > 0;
@@ -409,8 +409,9 @@ fault_before_effect(const Fault *fault)
 			return true;
 		case FAULT_STATUS:
 		case FAULT_REDIRECT:
-		case FAULT_BODY:
 			return !fault->effect;
+		case FAULT_BODY:
+			return fault->before;
 		default:
 			return false;
 	}

@@ -206,6 +206,11 @@ finish(Request *request)
 			snprintf(request->location, sizeof(request->location), "%s",
 					 fault->location ? fault->location : "http://redirected.invalid/");
 			break;
+		case FAULT_BODY:
+			if (fault->status != 0 || request->status == 0)
+				request->status = fault->status != 0 ? fault->status : 200;
+			mangle(request);
+			break;
 		default:
 			mangle(request);
 			break;
@@ -222,7 +227,9 @@ perform(Request *request)
 
 	if (fault == NULL || !fault_before_effect(fault))
 	{
-		request->answered_plainly = fault == NULL || fault->kind == FAULT_SLOW_DRIP;
+		request->answered_plainly = fault == NULL || fault->kind == FAULT_SLOW_DRIP ||
+			fault->kind == FAULT_INFORMATIONAL ||
+			(fault->kind == FAULT_MERGE_JSON && json_object_size(fault->merge) == 0);
 		request->protocol->handle(request);
 	}
 	request->stage = STAGE_ANSWER;

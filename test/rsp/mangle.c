@@ -97,6 +97,27 @@ repeat_keys(Buf *out)
 	json_decref(value);
 }
 
+/* RFC 7396: the members of "patch" replace, those that are null remove. */
+static json_t *
+merge(json_t *target, json_t *patch)
+{
+	const char *key;
+	json_t	   *item;
+	json_t	   *made;
+
+	if (!json_is_object(patch))
+		return json_deep_copy(patch);
+	made = json_is_object(target) ? json_deep_copy(target) : json_object();
+	json_object_foreach(patch, key, item)
+	{
+		if (json_is_null(item))
+			json_object_del(made, key);
+		else
+			json_object_set_new(made, key, merge(json_object_get(made, key), item));
+	}
+	return made;
+}
+
 static void
 insert_bytes(Buf *out, const char *bytes, size_t length)
 {
@@ -108,33 +129,6 @@ insert_bytes(Buf *out, const char *bytes, size_t length)
 	buf_add(&made, out->data + place, out->length - place);
 	buf_free(out);
 	*out = made;
-}
-
-/* RFC 7396: members are set, objects gone into, null takes away. */
-static void
-merge_patch(json_t *target, json_t *patch)
-{
-	const char *key;
-	json_t	   *value;
-
-	json_object_foreach(patch, key, value)
-	{
-		json_t	   *old = json_object_get(target, key);
-
-		if (json_is_null(value))
-			json_object_del(target, key);
-		else if (!json_is_object(value))
-			json_object_set(target, key, value);
-		else
-		{
-			if (!json_is_object(old))
-			{
-				old = json_object();
-				json_object_set_new(target, key, old);
-			}
-			merge_patch(old, value);
-		}
-	}
 }
 
 /* Applies the body fault of the request to its answer. */
@@ -198,25 +192,17 @@ mangle(Request *request)
 		case FAULT_EMPTY_BODY:
 			buf_clear(out);
 			break;
-		case FAULT_DUPLICATE_KEYS:
-			repeat_keys(out);
-			break;
-		case FAULT_MERGE_PATCH:
-			value = json_loadb(out->data, out->length, 0, NULL);
-			if (json_is_object(value))
-			{
-				merge_patch(value, request->fault->patch);
-				set_json(out, value);
-			}
-			else
-				json_decref(value);
+		case FAULT_MERGE_JSON:
+			value = json_loadb(out->data, out->length, JSON_DECODE_ANY, NULL);
+			set_json(out, merge(value, request->fault->merge));
+			json_decref(value);
 			break;
 		case FAULT_BODY:
-			request->status = request->fault->status;
-			request->content_type = request->fault->content_type ?
-				request->fault->content_type : "application/json";
 			buf_clear(out);
-			buf_text(out, request->fault->text ? request->fault->text : "");
+			buf_text(out, request->fault->body != NULL ? request->fault->body : "");
+			break;
+		case FAULT_DUPLICATE_KEYS:
+			repeat_keys(out);
 			break;
 		default:
 			break;

@@ -2,6 +2,7 @@
  * respond.c
  *		Hands an answer to the HTTP library: whole, in drops, or without end.
  */
+#include <poll.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -87,6 +88,31 @@ read_drops(void *subject, uint64_t place, char *buffer, size_t max)
 	return max;
 }
 
+/* So many informational answers before the answer itself; not over TLS. */
+static void
+storm(Request *request)
+{
+	static const char hint[] = "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n";
+	struct pollfd wait = {request->socket, POLLOUT, 0};
+	uint64_t	i;
+
+	for (i = 0; i < request->fault->bytes; i++)
+	{
+		size_t		done = 0;
+
+		while (done < sizeof(hint) - 1)
+		{
+			ssize_t		n = send(request->socket, hint + done, sizeof(hint) - 1 - done,
+								 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+			if (n > 0)
+				done += n;
+			else if (poll(&wait, 1, 100) <= 0 || (wait.revents & (POLLERR | POLLHUP)))
+				return;
+		}
+	}
+}
+
 static void
 add_fault_headers(struct MHD_Response *response, json_t *headers)
 {
@@ -104,21 +130,6 @@ add_fault_headers(struct MHD_Response *response, json_t *headers)
 		}
 }
 
-/* Interim answers before the answer; on plain connections only. */
-static void
-send_informational(const Request *request)
-{
-	static const char interim[] = "HTTP/1.1 102 Processing\r\n\r\n";
-	uint64_t	i;
-
-	if (MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL)
-		return;
-	for (i = 0; i < request->fault->bytes; i++)
-		if (send(request->socket, interim, sizeof(interim) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) !=
-			(ssize_t) sizeof(interim) - 1)
-			break;
-}
-
 enum MHD_Result
 respond(Request *request)
 {
@@ -127,8 +138,6 @@ respond(Request *request)
 	enum MHD_Result result;
 
 	request->stage = STAGE_SENT;
-	if (fault != NULL && fault->kind == FAULT_INFORMATIONAL)
-		send_informational(request);
 	switch (fault != NULL ? (int) fault->kind : -1)
 	{
 		case FAULT_OVERSIZED_JSON:
@@ -142,6 +151,11 @@ respond(Request *request)
 		case FAULT_TRUNCATED_BODY:
 			response = MHD_create_response_from_callback(request->out.length, 4096, read_half,
 														 request, NULL);
+			break;
+		case FAULT_INFORMATIONAL:
+			storm(request);
+			response = MHD_create_response_from_buffer(request->out.length, request->out.data,
+													   MHD_RESPMEM_PERSISTENT);
 			break;
 		case FAULT_SLOW_DRIP:
 			request->sent_at = clock_ms();

@@ -473,7 +473,7 @@ typedef enum FaultKind
 	FAULT_WRONG_TYPES,
 	FAULT_EMPTY_BODY,
 	FAULT_DUPLICATE_KEYS,
-	FAULT_MERGE_PATCH,
+	FAULT_MERGE_JSON,
 	FAULT_BODY,
 	FAULT_INFORMATIONAL,
 	FAULT_DEVICE_FAIL,
@@ -505,17 +505,17 @@ typedef struct Fault
 	uint64_t	hits;
 	/* what happens */
 	uint32_t	ms;
-	bool		before;			/* latency: wait before the effect */
-	bool		effect;			/* status, redirect, body: after the effect */
+	bool		before;			/* latency: wait before the effect; body: without it */
+	bool		effect;			/* status, redirect: after the effect */
 	int			status;
 	char	   *code;
 	char	   *message;
 	char	   *retry_after;
 	char	   *location;
 	char	   *content_type;
-	char	   *text;
-	json_t	   *patch;
 	json_t	   *headers;
+	json_t	   *merge;
+	char	   *body;
 	uint64_t	bytes;
 	uint64_t	rate;
 	struct Fault *next;
@@ -540,6 +540,9 @@ extern void camara_2026_identify(Request *request);
 extern void camara_2026_handle(Request *request);
 extern void camara_r12_identify(Request *request);
 extern void camara_r12_handle(Request *request);
+extern bool camara_configure(Server *server, json_t *config, char *error, size_t size);
+extern void camara_event_expect(uint32_t operation, const Request *request, json_t *body);
+extern void camara_event_reset(void);
 
 extern void es2plus_identify(Request *request);
 extern void es2plus_handle(Request *request);

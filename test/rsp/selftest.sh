@@ -494,18 +494,6 @@ body_fault wrong_content_type ',"content_type":"text/html"' operationId
 body_fault wrong_types '' '"operationId":4711'
 body_fault duplicate_keys '' '"status":"duplicate"'
 body_fault empty_body '' ''
-body_fault merge_patch ',"patch":{"status":null,"operationId":{"a":1}}' '"operationId":{"a":1}'
-body_fault body ',"effect":true,"status":202,"text":"so it is"' 'so it is'
-again
-fault '{"fault":"body","text":"{}"}'
-r12 enable "$on"
-is 'body without effect: 200' "$status" 200
-is '... without effect' "$(state)" DISABLED
-again
-fault '{"fault":"informational","times":5}'
-r12 enable "$on"
-is 'informational: so many' "$(grep -c '^HTTP/1.1 102' "$dir/headers")" 5
-is '... then the answer' "$status" 202
 body_fault wrong_iccid '' '"iccid":"89012601234'
 again
 fault '{"fault":"wrong_content_type"}'
@@ -799,6 +787,59 @@ watched=$(sed -n 's/^rspsim listening on //p' "$dir/watched")
 like 'parent-watch: it ran' "$watched" 'http://'
 request GET "$watched/control/stats"
 is 'parent-watch: it ended with its parent' "$code" 7
+url=$plain
+reset
+install
+fault '{"fault":"merge_json","merge":{"status":"DONE","esimProfile":null,"x":{"y":[1]}},"headers":{"Location":"../"},"count":1}'
+r12 enable "$on"
+is 'merge_json: the status stays' "$status" 202
+like '... members are replaced' "$body" '"status":"DONE"'
+like '... and added' "$body" '"x":{"y":[1]}'
+unlike '... and removed' "$body" esimProfile
+like '... with headers' "$headers" 'Location: ../'
+fault '{"fault":"body","body":"<html>","status":503,"count":1}'
+r12 disable "$on"
+is 'body: its status' "$status" 503
+is '... and text' "$body" '<html>'
+request GET "$url/control/euicc?eid=$eid"
+like '... after the effect' "$body" "\"iccid\":\"$a\",\"state\":\"DISABLED\""
+fault '{"fault":"informational","bytes":50,"count":1}'
+r12 enable "$on"
+is 'informational: the answer comes in the end' "$status" 202
+is '... after them' "$(grep -c '^HTTP/1.1 103' <<<"$headers")" 50
+no_fault
+
+# ---- events of 2026-02 ----
+
+# told N: waits until so many events came since the last time, the body has them
+told()
+{
+	for _ in $(seq 100); do
+		request GET "$url/control/requests?n=100"
+		[ "$(grep -o '"path":"/main/sink"' <<<"$body" | wc -l)" -ge "$1" ] && break
+		sleep 0.1
+	done
+}
+on_old="{\"esim\":{\"iccid\":\"$a\"},\"sink\":\"$url/main/sink?x=1\",\"sinkCredential\":{\"credentialType\":\"ACCESSTOKEN\",\"accessToken\":\"t0k\"}}"
+control config '{"server":"main","camara":{"events":true,"copies":2}}'
+old disable "$on_old"
+event_id=$(id_of_answer)
+told 2
+is 'an event to the sink, twice' "$(grep -o '"path":"/main/sink"' <<<"$body" | wc -l)" 2
+like '... of the type' "$body" 'com.camara.esim-management.vwip.operation-completed'
+like '... of CloudEvents' "$body" 'application/cloudevents+json'
+like '... with the credential' "$body" 'Bearer t0k'
+like '... about the operation' "$body" "$event_id"
+control config '{"server":"main","camara":{"copies":1,"hold":2,"names":"diagram"}}'
+request DELETE "$url/control/requests"
+old enable "$on_old"
+first=$(id_of_answer)
+request GET "$url/control/requests?n=100"
+unlike 'hold: not yet' "$body" esim-enabled
+old disable "$on_old"
+told 2
+like 'the names of the diagram' "$body" 'vwip.esim-enabled'
+is 'newest first' "$(grep -o '"operationId\\":\\"[^\\]*' <<<"$body" | tail -n 1 | grep -o '[^"]*$')" "$first"
 echo '{"nonsense": 1}' >"$dir/config.json"
 "$rspsim" --config="$dir/config.json" >/dev/null 2>"$dir/err"
 is 'a wrong configuration is refused' "$?" 1

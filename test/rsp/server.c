@@ -219,6 +219,12 @@ server_configure(Server *server, json_t *config, char *error, size_t size)
 				return false;
 			good = true;
 		}
+		if (strcmp(key, "camara") == 0 && json_is_object(value))
+		{
+			if (!camara_configure(server, value, error, size))
+				return false;
+			good = true;
+		}
 		if (strcmp(key, "supersim") == 0 && json_is_object(value))
 		{
 			if (!twilio_configure(server, value, error, size))

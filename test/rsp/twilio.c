@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "rspsim.h"
@@ -142,7 +143,9 @@ typedef struct Account
 	uint32_t	reserve_ms;
 	uint32_t	schedule_ms;
 	uint32_t	install_ms;		/* 0: not by itself */
+	uint32_t	page_size;		/* of lists, at most; 0: what is asked for */
 	char		smdp_address[200];
+	json_t	   *lies;			/* rules, with how often each was met ("seen") */
 } Account;
 
 static Pool profiles = {.width = sizeof(TwilioProfile)};
@@ -1157,9 +1160,13 @@ show_list(Request *request, const Query *query, const char *resource, const char
 	uint32_t	index;
 	uint32_t	last = UINT32_MAX;
 	uint32_t	n = 0;
+	uint32_t	size = query->size;
+	uint32_t	most = accounts[request->server->index].page_size;
 	bool		more = false;
 	char		text[SID_LENGTH + 1];
 
+	if (most > 0 && size > most)
+		size = most;
 	if (query->token != NULL)
 	{
 		if (strncmp(query->token, "PA", 2) != 0 ||
@@ -1187,7 +1194,7 @@ show_list(Request *request, const Query *query, const char *resource, const char
 		index = list->items[at];
 		if (!fits(query, index))
 			continue;
-		if (n == query->size)
+		if (n == size)
 		{
 			more = true;
 			break;
@@ -1997,6 +2004,98 @@ post(Request *request)
 	form_free(&form);
 }
 
+/* ---- lies ---- */
+
+/* Members of "members" replace those of each resource of the answer. */
+static void
+change_resources(json_t *answer, json_t *members)
+{
+	const char *key;
+	json_t	   *list;
+	json_t	   *item;
+	size_t		i;
+
+	if (json_object_get(answer, "sid") != NULL)
+		json_object_update(answer, members);
+	json_object_foreach(answer, key, list)
+		json_array_foreach(list, i, item)
+			json_object_update(item, members);
+}
+
+/* So many informational answers before the answer itself; not over TLS. */
+static void
+send_hints(const Request *request, json_int_t n)
+{
+	static const char hint[] = "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n";
+
+	for (; n > 0; n--)
+		if (send(request->socket, hint, sizeof(hint) - 1, MSG_NOSIGNAL) != sizeof(hint) - 1)
+			return;
+}
+
+static void
+tell_lie(Request *request, json_t *rule)
+{
+	Buf		   *out = &request->out;
+	json_t	   *answer = json_loadb(out->data ? out->data : "", out->length, 0, NULL);
+	json_t	   *value;
+	char	   *text = NULL;
+
+	if ((value = json_object_get(rule, "resource")) != NULL)
+		change_resources(answer, value);
+	if ((value = json_object_get(rule, "answer")) != NULL)
+		json_object_update(answer, value);
+	if (json_is_object(json_object_get(rule, "meta")))
+		json_object_update(json_object_get(answer, "meta"), json_object_get(rule, "meta"));
+	if (answer != NULL)
+		text = json_dumps(answer, JSON_COMPACT);
+	if ((value = json_object_get(rule, "body")) != NULL)
+	{
+		free(text);
+		text = json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+	}
+	if (text != NULL)
+	{
+		buf_clear(out);
+		buf_text(out, text);
+	}
+	free(text);
+	json_decref(answer);
+	if ((value = json_object_get(rule, "status")) != NULL)
+		request->status = (int) json_integer_value(value);
+	if ((value = json_object_get(rule, "content_type")) != NULL)
+		request->content_type = intern(json_string_value(value));
+	send_hints(request, json_integer_value(json_object_get(rule, "hints")));
+}
+
+/* The first lie that fits the request, each so often as it says. */
+static void
+lie(Request *request)
+{
+	Account    *account = &accounts[request->server->index];
+	json_t	   *rule;
+	size_t		i;
+
+	json_array_foreach(account->lies, i, rule)
+	{
+		const char *method = json_string_value(json_object_get(rule, "method"));
+		const char *path = json_string_value(json_object_get(rule, "path"));
+		json_t	   *count = json_object_get(rule, "count");
+		json_int_t	after = json_integer_value(json_object_get(rule, "after"));
+		json_int_t	most = count != NULL ? json_integer_value(count) : 1;
+		json_int_t	seen = json_integer_value(json_object_get(rule, "seen"));
+
+		if ((method != NULL && strcmp(method, request->method) != 0) ||
+			(path != NULL && strstr(request->url, path) == NULL))
+			continue;
+		json_object_set_new(rule, "seen", json_integer(seen + 1));
+		if (seen < after || (most > 0 && seen >= after + most))
+			continue;
+		tell_lie(request, rule);
+		return;
+	}
+}
+
 void
 twilio_handle(Request *request)
 {
@@ -2010,6 +2109,7 @@ twilio_handle(Request *request)
 		post(request);
 	else
 		twilio_error(request, 405, NULL, "Method not allowed.");
+	lie(request);
 }
 
 /* ---- the control API ---- */
@@ -2140,7 +2240,9 @@ twilio_control(Request *request, const char *path)
 
 /*
  * The server's setting "supersim": {"reserve_ms", "schedule_ms", "install_ms",
- * "smdp_address"}.
+ * "page_size", "smdp_address", "lies": [{"method", "path", "after", "count", and what the
+ * answer is changed to: "resource", "answer", "meta", "body", "status",
+ * "content_type", "hints"}]}.
  */
 bool
 twilio_configure(Server *server, json_t *config, char *error, size_t size)
@@ -2160,9 +2262,16 @@ twilio_configure(Server *server, json_t *config, char *error, size_t size)
 			account->schedule_ms = (uint32_t) number;
 		else if (strcmp(key, "install_ms") == 0 && good)
 			account->install_ms = (uint32_t) number;
+		else if (strcmp(key, "page_size") == 0 && good && number <= MAX_PAGE)
+			account->page_size = (uint32_t) number;
 		else if (strcmp(key, "smdp_address") == 0 && json_is_string(value) &&
 				 json_string_length(value) < sizeof(account->smdp_address))
 			strcpy(account->smdp_address, json_string_value(value));
+		else if (strcmp(key, "lies") == 0 && json_is_array(value))
+		{
+			json_decref(account->lies);
+			account->lies = json_deep_copy(value);
+		}
 		else
 		{
 			snprintf(error, size, "supersim.%.64s is unknown or has a wrong value", key);
@@ -2186,6 +2295,7 @@ twilio_reset(void)
 		free(accounts[i].profiles.items);
 		free(accounts[i].sims.items);
 		free(accounts[i].fleets.items);
+		json_decref(accounts[i].lies);
 	}
 	memset(accounts, 0, sizeof(accounts));
 	pool_reset(&profiles);

@@ -19,7 +19,8 @@ SELECT pg_temp.error_of('SELECT * FROM esim_schedule_maintenance()');
 SELECT pg_temp.error_of('SELECT esim_unschedule_maintenance()');
 SELECT pg_temp.error_of(format('SELECT * FROM esim_schedule_maintenance(%L)', o)) FROM unnest(ARRAY[
 	'[]', NULL, '{"prune": 1}', '{"prune_schedule": 5}', '{"prune_schedule": ""}', '{"refresh_schedule": "1 2 * * *; x"}', '{"refresh_rate": 0}',
-	'{"refresh_rate": 1.5}', '{"refresh_rate": 1e9}', '{"refresh_rate": "5"}', '{"refresh_rate": null}', '{"database": null}', '{"schema": ""}']) o;
+	'{"refresh_rate": 1.5}', '{"refresh_rate": 1e9}', '{"refresh_rate": "5"}', '{"refresh_rate": null}', '{"database": null}', '{"schema": ""}',
+	'{"audit_older_than": 5}', '{"audit_older_than": "soon"}', '{"audit_older_than": "1 day"}']) o;
 SELECT pg_temp.error_of(format('SELECT esim_unschedule_maintenance(%L)', o)) FROM unnest(ARRAY['[]', NULL, '{"x": "y"}', '{"database": 5}']) o;
 SELECT pg_temp.error_of(format('SELECT esim_refresh_oldest(%s)', n)) FROM unnest('{0, -1, 1000001, NULL::int}'::text[]) n;
 

@@ -33,13 +33,15 @@ $node->safe_psql($db, qq(
 	SELECT count(esim_enable(iccid)) FROM esim_profile WHERE state = 'DISABLED' AND owner <> 'tenant'::regrole;
 	SELECT esim_enable('@{[iccid(7)]}', idempotency_key => 'key');
 ));
+$node->safe_psql($db, "SELECT esim_grant('tenant', 'register'); SET ROLE tenant; INSERT INTO esim_device (eid) VALUES ('@{[eid(50)]}')");
+is(value($node, $db, q(SELECT role FROM esim_audit WHERE function = 'INSERT esim_device')), 'tenant', 'a device that a user registers is audited');
 my $queued = value($node, $db, 'SELECT count(*) FROM esim_pending');
 cmp_ok($queued, '>', 10, 'operations are queued');
 $node->safe_psql($db, 'REVOKE USAGE ON FOREIGN SERVER main FROM gone; DROP ROLE gone');
 
 # tables as text, for comparison; the owner that is gone dumps as a number
 my @tables = qw(esim_device esim_device_state esim_profile esim_fleet esim_operation esim_pending esim_idempotency
-  esim_attempt esim_profile_event esim_drift esim_paused);
+  esim_attempt esim_profile_event esim_drift esim_paused esim_audit);
 
 sub contents
 {
@@ -111,5 +113,6 @@ $second->safe_psql('postgres', 'CREATE DATABASE inserts');
 }
 is(value($second, 'inserts', 'SELECT count(*) FROM esim.esim_pending'), '5', 'its queue is there');
 is(value($second, 'inserts', 'SELECT count(*) FROM esim.esim_operation'), '5', 'and its operations');
+is(value($second, 'inserts', 'SELECT count(*) FROM esim.esim_audit'), '5', 'and who asked for them; the restore itself is not audited');
 $second->stop;
 done_testing();

@@ -105,7 +105,12 @@ $node->safe_psql('app', q(
 		now() - interval '200 days', now() - interval '199 days', now()
 	FROM (SELECT row_number() OVER (ORDER BY eid) AS n, * FROM esim_device) d;
 ));
-as_role('upkeep', q(SELECT esim_schedule_maintenance('{"prune_schedule": "* * * * *", "refresh_schedule": "* * * * *", "refresh_rate": 5}')));
+as_role('upkeep', q(SELECT esim_schedule_maintenance('{"prune_schedule": "* * * * *", "audit_older_than": "1 year", "refresh_schedule": "* * * * *", "refresh_rate": 5}')));
+is(value($node, 'app', q(SELECT command FROM cron.job WHERE jobname = 'esim_prune/app')), q(SELECT esim.esim_prune('{"audit_older_than": "1 year"}')),
+	'the audit is pruned where that is asked for');
+is(value($node, 'app', q(SELECT string_agg(DISTINCT function || ' ' || outcome, ', ' ORDER BY function || ' ' || outcome) FROM esim_audit
+		WHERE role = 'upkeep' AND session::jsonb ->> 'user' = 'upkeep' AND function LIKE '%maintenance')),
+	'esim_schedule_maintenance SCHEDULED, esim_unschedule_maintenance REMOVED 0, esim_unschedule_maintenance REMOVED 1', 'esim_audit says who did it');
 if ($ENV{ESIM_LONG})
 {
 	ok(wait_until($node, 'app', q(

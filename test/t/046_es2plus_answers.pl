@@ -86,7 +86,7 @@ foreach my $row ([ '8.9/4.2', 'CO RP CaO' ], [ '8.9.1/5.1', 'CO RP CaO' ], [ '8.
 {
 	at($name{$_}, "$row->[0] once", [ { fault => 'status', status => 200, code => $row->[0] } ]) foreach split / /, $row->[1];
 }
-at($_, 'Expired', [ { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Expired"}}}' } ]) foreach values %name;
+at($_, 'Expired', [ { fault => 'body', before => $true, body => '{"header": {"functionExecutionStatus": {"status": "Expired"}}}' } ]) foreach values %name;
 at('downloadOrder', '8.1/4.3 where the SM-DP+ chooses', [ { fault => 'status', status => 200, code => '8.1/4.3' } ], form => 'reserve with a MatchingID of ours',
 	expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => [], rsp => '8.1/4.3');
 at('confirmOrder', '8.2.6/3.3 once: another MatchingID', [ { fault => 'status', status => 200, code => '8.2.6/3.3' } ]);
@@ -115,7 +115,7 @@ at('downloadOrder', 'HTTP 429 with an endless Retry-After', [ { fault => 'status
 at('downloadOrder', 'HTTP 400 where the SM-DP+ chooses', [ { fault => 'status', status => 400 } ], form => 'reserve with a MatchingID of ours',
 	expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => []);
 at('confirmOrder', 'Failed with HTTP 500', [ { fault => 'status', status => 500, code => '8.2.6/2.1', count => 0 } ], expect => 'FAILED INVALID_ARGUMENT', state => 'FAILED', deeds => ['ordered'], rsp => '8.2.6/2.1');
-at('confirmOrder', 'success with HTTP 500', [ { fault => 'body', status => 500, text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "matchingId": "X"}' } ]);
+at('confirmOrder', 'success with HTTP 500', [ { fault => 'body', before => $true, status => 500, body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "matchingId": "X"}' } ]);
 
 # ---- manners of vendors ----
 
@@ -143,33 +143,33 @@ my $execution = sub { my ($value) = @_; return { header => { functionExecutionSt
 my $deep = '[' x 5000;
 my @broken = (
 	(map { [ $_, { fault => $_ } ] } qw(malformed_json truncated_json empty_body wrong_types duplicate_keys invalid_utf8 nul_bytes oversized_json deep_json endless_body truncated_body slow_drip)),
-	[ 'an array', { fault => 'body', text => '[]' } ], [ 'null', { fault => 'body', text => 'null' } ], [ 'a string', { fault => 'body', text => '"Executed-Success"' } ],
-	[ 'an empty object', { fault => 'body', text => '{}' } ], [ 'blanks', { fault => 'body', text => " \n\t " } ], [ 'a page', { fault => 'body', text => '<html>ok</html>', content_type => 'text/html' } ],
-	[ 'two texts', { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}}{}' } ],
-	[ 'a trailing comma', { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}},}' } ],
-	[ 'half a surrogate', { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": "\ud800"}' } ],
-	[ 'an escaped NUL', { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": "\u0000"}' } ],
-	[ 'a number beyond all numbers', { fault => 'body', text => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": 1e999}' } ],
-	[ 'no header', { fault => 'merge_patch', patch => { header => undef } } ], [ 'header is a text', { fault => 'merge_patch', patch => { header => 'Executed-Success' } } ],
-	[ 'no execution status', { fault => 'merge_patch', patch => $execution->(undef) } ], [ 'no status', { fault => 'merge_patch', patch => $execution->({ status => undef }) } ],
-	[ 'status is a number', { fault => 'merge_patch', patch => $execution->({ status => 0 }) } ], [ 'status is true', { fault => 'merge_patch', patch => $execution->({ status => $true }) } ],
-	[ 'status is a list', { fault => 'merge_patch', patch => $execution->({ status => ['Executed-Success'] }) } ], [ 'an unknown status', { fault => 'merge_patch', patch => $execution->({ status => 'Executed' }) } ],
-	[ 'a long status', { fault => 'merge_patch', patch => $execution->({ status => 'Executed-Success' . ' ' x 1000 }) } ],
+	[ 'an array', { fault => 'body', body => '[]' } ], [ 'null', { fault => 'body', body => 'null' } ], [ 'a string', { fault => 'body', body => '"Executed-Success"' } ],
+	[ 'an empty object', { fault => 'body', body => '{}' } ], [ 'blanks', { fault => 'body', body => " \n\t " } ], [ 'a page', { fault => 'body', body => '<html>ok</html>' } ],
+	[ 'two texts', { fault => 'body', body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}}{}' } ],
+	[ 'a trailing comma', { fault => 'body', body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}},}' } ],
+	[ 'half a surrogate', { fault => 'body', body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": "\ud800"}' } ],
+	[ 'an escaped NUL', { fault => 'body', body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": "\u0000"}' } ],
+	[ 'a number beyond all numbers', { fault => 'body', body => '{"header": {"functionExecutionStatus": {"status": "Executed-Success"}}, "x": 1e999}' } ],
+	[ 'no header', { fault => 'merge_json', merge => { header => undef } } ], [ 'header is a text', { fault => 'merge_json', merge => { header => 'Executed-Success' } } ],
+	[ 'no execution status', { fault => 'merge_json', merge => $execution->(undef) } ], [ 'no status', { fault => 'merge_json', merge => $execution->({ status => undef }) } ],
+	[ 'status is a number', { fault => 'merge_json', merge => $execution->({ status => 0 }) } ], [ 'status is true', { fault => 'merge_json', merge => $execution->({ status => $true }) } ],
+	[ 'status is a list', { fault => 'merge_json', merge => $execution->({ status => ['Executed-Success'] }) } ], [ 'an unknown status', { fault => 'merge_json', merge => $execution->({ status => 'Executed' }) } ],
+	[ 'a long status', { fault => 'merge_json', merge => $execution->({ status => 'Executed-Success' . ' ' x 1000 }) } ],
 	[ 'redirect', { fault => 'redirect', effect => $true } ], [ 'redirect to itself', { fault => 'redirect', effect => $true, location => '/' } ],
-	[ 'a thousand interim answers', { fault => 'informational', times => 1000 } ],
-	[ 'too many headers', { fault => 'merge_patch', patch => {}, headers => { map { ("X-Header-$_" => 'x') } 1 .. 200 } } ],
-	[ 'HTTP 201 without a body', { fault => 'body', status => 201, text => '', effect => $true } ], [ 'HTTP 204', { fault => 'body', status => 204, text => '', effect => $true } ]);
+	[ 'a thousand interim answers', { fault => 'informational', bytes => 1000 } ],
+	[ 'too many headers', { fault => 'merge_json', merge => {}, headers => { map { ("X-Header-$_" => 'x') } 1 .. 200 } } ],
+	[ 'HTTP 201 without a body', { fault => 'body', status => 201, body => '', effect => $true } ], [ 'HTTP 204', { fault => 'body', status => 204, body => '', effect => $true } ]);
 # what does not matter
 my @odd = (
-	[ 'lower case', { fault => 'merge_patch', patch => $execution->({ status => 'executed-success' }) } ], [ 'a mere word', { fault => 'merge_patch', patch => $execution->('Executed-Success') } ],
-	[ 'success with the codes of a failure', { fault => 'merge_patch', patch => $execution->({ statusCodeData => { subjectCode => '8.2.1', reasonCode => '3.3', message => 'Failed' } }) } ],
-	[ 'codes of other types', { fault => 'merge_patch', patch => $execution->({ statusCodeData => { subjectCode => 8.2, reasonCode => [], message => {} } }) } ],
-	[ 'statusCodeData is null', { fault => 'merge_patch', patch => { header => { functionExecutionStatus => { statusCodeData => [] } } } } ],
-	[ 'members that nobody knows', { fault => 'merge_patch', patch => { header => { version => 3 }, extension => { a => [ 1, 2, { b => 'c' } ] }, 'a' x 300 => 1 } } ],
+	[ 'lower case', { fault => 'merge_json', merge => $execution->({ status => 'executed-success' }) } ], [ 'a mere word', { fault => 'merge_json', merge => $execution->('Executed-Success') } ],
+	[ 'success with the codes of a failure', { fault => 'merge_json', merge => $execution->({ statusCodeData => { subjectCode => '8.2.1', reasonCode => '3.3', message => 'Failed' } }) } ],
+	[ 'codes of other types', { fault => 'merge_json', merge => $execution->({ statusCodeData => { subjectCode => 8.2, reasonCode => [], message => {} } }) } ],
+	[ 'statusCodeData is null', { fault => 'merge_json', merge => { header => { functionExecutionStatus => { statusCodeData => [] } } } } ],
+	[ 'members that nobody knows', { fault => 'merge_json', merge => { header => { version => 3 }, extension => { a => [ 1, 2, { b => 'c' } ] }, 'a' x 300 => 1 } } ],
 	[ 'a charset', { fault => 'wrong_content_type', content_type => 'application/json; charset=utf-8' } ], [ 'text/html', { fault => 'wrong_content_type' } ],
-	[ 'no X-Admin-Protocol to speak of', { fault => 'merge_patch', patch => {}, headers => { 'X-Admin-Protocol' => 'gsma/rsp/v9' } } ],
-	[ 'a lie about the encoding', { fault => 'merge_patch', patch => {}, headers => { 'Content-Encoding' => 'gzip', 'Set-Cookie' => 'a=b' } } ],
-	[ 'five interim answers', { fault => 'informational', times => 5 } ]);
+	[ 'no X-Admin-Protocol to speak of', { fault => 'merge_json', merge => {}, headers => { 'X-Admin-Protocol' => 'gsma/rsp/v9' } } ],
+	[ 'a lie about the encoding', { fault => 'merge_json', merge => {}, headers => { 'Content-Encoding' => 'gzip', 'Set-Cookie' => 'a=b' } } ],
+	[ 'five interim answers', { fault => 'informational', bytes => 5 } ]);
 
 foreach my $answer (@broken, @odd)
 {
@@ -200,34 +200,34 @@ at('releaseProfile', '8.2.1/3.5 of a download: it is released', [ { fault => 'st
 at('downloadOrder', 'another ICCID of a download that leaves it open', [ { fault => 'wrong_iccid' } ], form => 'download of any', expect => 'FAILED IDENTIFIER_NOT_FOUND', state => 'FAILED', deeds => ['ordered']);
 
 # another profile, another eUICC, codes that cannot be one
-at('downloadOrder', $_->[0], [ { fault => 'merge_patch', patch => { iccid => $_->[1] } } ])
+at('downloadOrder', $_->[0], [ { fault => 'merge_json', merge => { iccid => $_->[1] } } ])
 	foreach ([ 'the ICCID of another device', iccid(100000) ], [ 'an ICCID that is a number', 8944500000 ], [ 'an empty ICCID', '' ], [ 'a short ICCID', '8944' ],
 	[ 'a long ICCID', '894450000000000000000' ], [ 'an ICCID of letters', '89445000ABCDEF00000F' ], [ 'an ICCID with a line break', "8944500000000000001\n" ], [ 'a list of ICCIDs', [ iccid(1) ] ]);
-at('downloadOrder', 'another ICCID where the SM-DP+ chooses: none', [ { fault => 'merge_patch', patch => { iccid => undef } } ], form => 'reserve with a MatchingID of ours',
+at('downloadOrder', 'another ICCID where the SM-DP+ chooses: none', [ { fault => 'merge_json', merge => { iccid => undef } } ], form => 'reserve with a MatchingID of ours',
 	expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => ['ordered']);
-at('confirmOrder', $_->[0], [ { fault => 'merge_patch', patch => { $_->[1] => $_->[2] } } ], form => 'reserve an ICCID for an eUICC', code => undef)
+at('confirmOrder', $_->[0], [ { fault => 'merge_json', merge => { $_->[1] => $_->[2] } } ], form => 'reserve an ICCID for an eUICC', code => undef)
 	foreach ([ 'the EID of another eUICC', eid => eid(9999) ], [ 'an EID that is a number', eid => 89 ], [ 'half an EID', eid => '8904' ], [ 'an empty EID', eid => '' ]);
-at('confirmOrder', $_->[0], [ { fault => 'merge_patch', patch => { matchingId => $_->[1] } } ])
+at('confirmOrder', $_->[0], [ { fault => 'merge_json', merge => { matchingId => $_->[1] } } ])
 	foreach ([ 'a MatchingID with a $', 'A$B' ], [ 'a MatchingID that is a number', 4711 ], [ 'a MatchingID that is an object', {} ], [ 'a MatchingID without end', 'A' x 300 ],
 	[ 'a MatchingID with a blank', 'A B' ], [ 'a MatchingID with a line break', "AB\n" ], [ 'a MatchingID with an escape', "AB\x1b[2J" ]);
-at('confirmOrder', $_->[0], [ { fault => 'merge_patch', patch => { smdpAddress => $_->[1] } } ], address => 'fallback.example.com')
+at('confirmOrder', $_->[0], [ { fault => 'merge_json', merge => { smdpAddress => $_->[1] } } ], address => 'fallback.example.com')
 	foreach ([ 'an address with a $', 'smdp.example.com$X' ], [ 'an address that is a number', 1 ], [ 'an address that is a URL', 'https://smdp.example.com/' ], [ 'an address without end', 'a' x 300 ],
 	[ 'an address with a line break', "smdp.example.com\r\nX: y" ], [ 'no address', undef ], [ 'an empty address', '' ]);
-at('confirmOrder', 'a MatchingID of its own', [ { fault => 'merge_patch', patch => { matchingId => 'OTHER-ONE' } } ], matching_id => 'OTHER-ONE');
-at('confirmOrder', 'no MatchingID', [ { fault => 'merge_patch', patch => { matchingId => undef } } ]);
+at('confirmOrder', 'a MatchingID of its own', [ { fault => 'merge_json', merge => { matchingId => 'OTHER-ONE' } } ], matching_id => 'OTHER-ONE');
+at('confirmOrder', 'no MatchingID', [ { fault => 'merge_json', merge => { matchingId => undef } } ]);
 
 # failures that say little, or much
-at('confirmOrder', 'Failed without codes', [ { fault => 'body', count => 0, text => '{"header": {"functionExecutionStatus": {"status": "Failed"}}}' } ], expect => 'FAILED SERVICE_NOT_APPLICABLE', state => 'FAILED',
+at('confirmOrder', 'Failed without codes', [ { fault => 'body', before => $true, count => 0, body => '{"header": {"functionExecutionStatus": {"status": "Failed"}}}' } ], expect => 'FAILED SERVICE_NOT_APPLICABLE', state => 'FAILED',
 	deeds => ['ordered'], rsp => '');
-at('confirmOrder', 'Failed with numbers for codes', [ { fault => 'body', count => 0, text => '{"header": {"functionExecutionStatus": {"status": "Failed", "statusCodeData": {"subjectCode": 8.2, "reasonCode": 3.10}}}}' } ],
+at('confirmOrder', 'Failed with numbers for codes', [ { fault => 'body', before => $true, count => 0, body => '{"header": {"functionExecutionStatus": {"status": "Failed", "statusCodeData": {"subjectCode": 8.2, "reasonCode": 3.10}}}}' } ],
 	expect => 'FAILED SERVICE_NOT_APPLICABLE', state => 'FAILED', deeds => ['ordered'], rsp => '');
-at('confirmOrder', 'Failed with a long and dirty message', [ { fault => 'body', count => 0, text => encode_json({ header => { functionExecutionStatus => { status => 'Failed',
+at('confirmOrder', 'Failed with a long and dirty message', [ { fault => 'body', before => $true, count => 0, body => encode_json({ header => { functionExecutionStatus => { status => 'Failed',
 	statusCodeData => { subjectCode => '8.2.6', reasonCode => '2.1', message => "a\n\x1b[2J" . 'b' x 5000 } } } }) } ], expect => 'FAILED INVALID_ARGUMENT', state => 'FAILED', deeds => ['ordered'], rsp => '8.2.6/2.1');
-at('confirmOrder', 'Failed with codes that are none', [ { fault => 'body', count => 0, text => encode_json({ header => { functionExecutionStatus => { status => 'Failed',
+at('confirmOrder', 'Failed with codes that are none', [ { fault => 'body', before => $true, count => 0, body => encode_json({ header => { functionExecutionStatus => { status => 'Failed',
 	statusCodeData => { subjectCode => "'; DROP TABLE x; --", reasonCode => '3.10.' x 20 } } } }) } ], expect => 'FAILED SERVICE_NOT_APPLICABLE', state => 'FAILED', deeds => ['ordered'], rsp => '');
 
 # answers without sense, for ever
-at('downloadOrder', 'nonsense for ever', [ { fault => 'body', count => 0, text => 'nonsense' }, { fault => 'body', count => 0, text => 'nonsense', path => 'confirmOrder' } ],
+at('downloadOrder', 'nonsense for ever', [ { fault => 'body', before => $true, count => 0, body => 'nonsense' }, { fault => 'body', before => $true, count => 0, body => 'nonsense', path => 'confirmOrder' } ],
 	expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => [], hurry => 1);
 
 # no answer, for ever: it is waited for
@@ -258,7 +258,7 @@ my ($victim) = $smdp->check;
 foreach my $form ('reserve with a MatchingID of ours', 'download of any')
 {
 	$smdp->add({ name => "$form, the answer names a profile of ours", form => $form, expect => 'FAILED (?:INCOMPATIBLE_STATE|OUTCOME_UNKNOWN)', server => 'liar',
-		rules => [ { path => 'downloadOrder', fault => 'merge_patch', patch => { iccid => $victim->{iccid} }, count => 1 } ] });
+		rules => [ { path => 'downloadOrder', fault => 'merge_json', merge => { iccid => $victim->{iccid} }, count => 1 } ] });
 	$smdp->start;
 	$smdp->check;
 }

@@ -336,7 +336,13 @@ refused('an idempotency key', "INSERT INTO esim_idempotency VALUES ('victim', 'k
 refused('a credential', "INSERT INTO esim_credential (owner, name, kind, value) VALUES ('victim', 'hook', 'bearer', 'x')");
 refused('a credential of theirs by function', "SELECT esim_set_credential('hook', 'bearer', 'x', 'victim')", 'ES404');
 refused('a credential of theirs removed', "SELECT esim_drop_credential('hook', 'victim')", 'ES404');
-refused('the audit', "DELETE FROM esim_audit");
+refused("the audit: $_", $_) foreach 'DELETE FROM esim_audit', "UPDATE esim_audit SET role = 'victim'", 'TRUNCATE esim_audit',
+	"INSERT INTO esim_audit (role, function) VALUES ('victim', 'esim_delete')", "COPY esim_audit (role, function) FROM PROGRAM 'true'",
+	'ALTER TABLE esim_audit DISABLE ROW LEVEL SECURITY', "CREATE INDEX ON esim_audit (role)", 'BEGIN; LOCK TABLE esim_audit IN SHARE MODE',
+	"CREATE TRIGGER t BEFORE INSERT ON esim_audit FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+	"CREATE RULE r AS ON INSERT TO esim_audit DO INSTEAD NOTHING", 'DROP TRIGGER esim_audit_update ON esim_device',
+	"SELECT esim_audit_note('esim_delete', 'ACCEPTED')", 'SELECT esim_audit_maintenance()', "SELECT esim_prune('{\"audit_older_than\": \"90 days\"}')",
+	"SET session_replication_role = replica";
 refused('a pause', "INSERT INTO esim_paused (server, reason) VALUES (NULL, 'x')");
 refused('a device transferred', "SELECT esim_transfer('$their_eid', 'hostile')");
 refused('one\'s own device given away', "SELECT esim_transfer('$my_eid', 'victim')");
@@ -626,6 +632,9 @@ ok(wait_until($node, $database, "SELECT status FROM esim_operation WHERE id = '$
 is(state_of_victim(), $before, 'nothing of the other tenant has changed');
 is(value($node, $database, "SELECT count(*) FROM esim_operation WHERE owner = 'victim'::regrole AND requested_by <> 'victim'::regrole"), '0', 'nobody asked for anything in their name');
 is(value($node, $database, "SELECT count(*) FROM esim_scopes() WHERE role = 'hostile'::regrole"), scalar(@scopes), 'the tenant has the scopes it had');
+is(value($node, $database, "SELECT count(*) FROM esim_audit WHERE role = 'victim' AND session::jsonb ->> 'user' NOT IN ('victim', 'front')"), '0', 'nor does the audit say so');
+cmp_ok(value($node, $database, "SELECT count(*) FROM esim_audit WHERE role = 'hostile' AND session::jsonb ->> 'user' = 'hostile'"), '>', 10, 'it says what the tenant has done');
+is(value($node, $database, "SELECT count(*) FROM esim_audit a WHERE a::text ~ 'token-of-|SECRET-OF|secret label'"), '0', 'and no secret');
 is(scalar(grep { $_->{port} == $other_port } $sink->requests), 0, 'nothing came to a port that is not allowed');
 my @log = grep { /^\d{4}-\d\d-\d\d .*?(?:LOG|ERROR|WARNING|FATAL|DETAIL|HINT):  / && !/LOG:  statement: / } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile);
 is(join("\n", grep { /token-of-|SECRET-OF|$their_eid|$their_iccid/ } @log), '', 'messages in the log have neither secrets nor whole identifiers');

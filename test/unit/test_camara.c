@@ -1853,7 +1853,17 @@ test_hostile(void)
 	setup(RSP_DIALECT_2026_02, RSP_DOWNLOAD);
 	begin();
 	answer(202, operation("download", OPID, "accepted", EID1, ICCID2, NULL));
-	check(is(RSP_ACT_ASK) && op.unresolved, "2026-02: another ICCID than asked for");
+	check(is(RSP_ACT_ASK) && path_is("GET /esim/operations/" OPID), "2026-02: another ICCID than asked for: polled");
+	answer(200, operation("download", OPID, "completed", EID1, ICCID2, "\"result\":{\"outcome\":\"success\"}"));
+	check(is(RSP_ACT_ASK) && path_is("POST /esim/retrieve-status"), "2026-02: and listed");
+	answer(200, list(1, ICCID2, "disabled", 0));
+	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID2) == 0 &&
+		  strstr(conv.action.message, "another ICCID") != NULL, "2026-02: it is believed when it is listed");
+	setup(RSP_DIALECT_2026_02, RSP_DOWNLOAD);
+	begin();
+	answer(202, operation("download", OPID, "completed", EID1, ICCID2, "\"result\":{\"outcome\":\"success\"}"));
+	answer(200, list(1, ICCID1, "disabled", 0));
+	check(is(RSP_ACT_DONE) && conv.action.iccid[0] == '\0', "2026-02: not when the one asked for is");
 	setup(RSP_DIALECT_2026_02, RSP_ENABLE);
 	begin();
 	answer(202, operation("enable", "not-a-uuid", "accepted", EID1, ICCID1, NULL));
