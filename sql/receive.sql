@@ -7,16 +7,18 @@ CREATE TABLE esim_notification_point (
 	point integer NOT NULL CHECK (point BETWEEN 0 AND 1000000),
 	meaning text NOT NULL CHECK (meaning IN
 		('NONE', 'ELIGIBILITY', 'CONFIRMATION', 'DOWNLOADED', 'INSTALLED', 'ENABLED', 'DISABLED', 'DELETED')),
-	note text
+	note text,
+	function text CHECK (function IN ('handleDownloadProgressInfo', 'handleNotification'))
 );
-CREATE UNIQUE INDEX esim_notification_point_key ON esim_notification_point (point, (coalesce(server, '')));
+CREATE UNIQUE INDEX esim_notification_point_key ON esim_notification_point (point, (coalesce(server, '')), (coalesce(function, '')));
 COMMENT ON TABLE esim_notification_point IS
-'What notificationPointId of ES2+ HandleDownloadProgressInfo means. 1 to 4 are SGP.22''s; higher ones are vendors'' own: add rows for their servers. A row for a server goes before one for all. 1 to 4 for all servers are shipped and not dumped.';
+'What notificationPointId of ES2+ HandleDownloadProgressInfo and notificationEvent of HandleNotification mean. 1 to 4 are SGP.22''s; for others add rows for the servers that send them. A row for a server goes before one for all, and one for a function before one for both. 1 to 4 for all servers and both functions are shipped and not dumped.';
 COMMENT ON COLUMN esim_notification_point.server IS 'Server; NULL: all.';
-COMMENT ON COLUMN esim_notification_point.point IS 'notificationPointId.';
+COMMENT ON COLUMN esim_notification_point.point IS 'notificationPointId, or notificationEvent.';
 COMMENT ON COLUMN esim_notification_point.meaning IS
 'What its success says: ELIGIBILITY, CONFIRMATION, DOWNLOADED, INSTALLED, ENABLED, DISABLED, DELETED; NONE: nothing.';
 COMMENT ON COLUMN esim_notification_point.note IS 'Where that is written.';
+COMMENT ON COLUMN esim_notification_point.function IS 'handleDownloadProgressInfo (notificationPointId) or handleNotification (notificationEvent); NULL: both.';
 INSERT INTO esim_notification_point (point, meaning, note) VALUES
 	(1, 'ELIGIBILITY', 'SGP.22: eligibility and retry limit check'),
 	(2, 'CONFIRMATION', 'SGP.22: confirmation failure'),
@@ -49,7 +51,7 @@ CREATE INDEX esim_profile_sim_id_idx ON esim_profile (sim_id) WHERE sim_id IS NO
 CREATE FUNCTION esim_receive(server text, event jsonb, options jsonb DEFAULT '{}') RETURNS text
 AS 'MODULE_PATHNAME', 'esim_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_receive(text, jsonb, jsonb) IS
-'Takes an event that a server sent to a front end: a CloudEvent (camara), HandleDownloadProgressInfo (es2plus), the fields of a callback (twilio). options: headers (object), query (object, or a text as in a URL). Returns what became of it: applied (rows are changed), asked (the worker asks the RSP now), duplicate, ignored (it says nothing that counts), unknown (nothing here belongs to it; it is kept in esim_event). An event only makes the worker ask, where the RSP can be asked; ES2+ cannot, there it counts where ICCID and bound EID match an order. Needs USAGE on the server. Errors: ES400 (no such event), ES403, ES404 (no such server).';
+'Takes an event that a server sent to a front end: a CloudEvent (camara), HandleDownloadProgressInfo or HandleNotification (es2plus), the fields of a callback (twilio). options: headers (object), query (object, or a text as in a URL). Returns what became of it: applied (rows are changed), asked (the worker asks the RSP now), duplicate, ignored (it says nothing that counts), unknown (nothing here belongs to it; it is kept in esim_event). An event only makes the worker ask, where the RSP can be asked; ES2+ cannot, there it counts where ICCID and bound EID match an order. Needs USAGE on the server. Errors: ES400 (no such event), ES403, ES404 (no such server).';
 
 -- who has the rights of the scope admin sees and writes all of it
 CREATE POLICY esim_admin ON esim_notification_point USING (true) WITH CHECK (true);
@@ -57,6 +59,6 @@ COMMENT ON POLICY esim_admin ON esim_notification_point IS 'Configuration, for t
 CREATE POLICY esim_reader ON esim_event FOR SELECT USING (true);
 COMMENT ON POLICY esim_reader ON esim_event IS 'Who has the scope admin sees all of it.';
 
-SELECT pg_catalog.pg_extension_config_dump('esim_notification_point', 'WHERE server IS NOT NULL OR point NOT BETWEEN 1 AND 4');
+SELECT pg_catalog.pg_extension_config_dump('esim_notification_point', 'WHERE server IS NOT NULL OR function IS NOT NULL OR point NOT BETWEEN 1 AND 4');
 SELECT pg_catalog.pg_extension_config_dump('esim_event', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_event_id_seq', '');

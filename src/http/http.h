@@ -101,9 +101,9 @@ typedef struct HttpAnswer
 	bool		auth_failed;	/* no token could be had; with HTTP_NOT_SENT */
 	int			auth_status;	/* with auth_failed: the token endpoint's
 								 * status, 0 if it gave no whole answer */
-	bool		tls_failed;		/* the peer's certificate was not accepted, or
-								 * it did not accept ours, or ours cannot be
-								 * used; with HTTP_NOT_SENT */
+	bool		tls_failed;		/* no TLS came about; with HTTP_NOT_SENT */
+	const char *tls_reason;		/* with tls_failed: why, in a few words that
+								 * tell whose fault it is; static */
 	bool		address_refused;	/* address_allowed() said no; with
 									 * HTTP_NOT_SENT */
 	char		error[256];		/* one line, no secrets; empty if all went

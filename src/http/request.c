@@ -665,6 +665,17 @@ clean_line(char *text)
 	}
 }
 
+/* a TLS connection made for this request, on which nothing was heard */
+static bool
+is_fresh_tls(const HttpRequest *request)
+{
+	long		connects = 0;
+
+	return request->endpoint->origin[4] == 's' && request->header_bytes == 0 &&
+		curl_easy_getinfo(request->handle->easy, CURLINFO_NUM_CONNECTS,
+						  &connects) == CURLE_OK && connects == 1;
+}
+
 /*
  * The peer refused our certificate (TLS 1.3: it says so only after we have
  * sent the request, but before it has taken it in).
@@ -672,15 +683,74 @@ clean_line(char *text)
 static bool
 is_client_cert_alert(const HttpRequest *request, const char *reason)
 {
-	long		connects = 0;
-
-	return request->endpoint->origin[4] == 's' && request->header_bytes == 0 &&
-		curl_easy_getinfo(request->handle->easy, CURLINFO_NUM_CONNECTS,
-						  &connects) == CURLE_OK && connects == 1 &&
-		strstr(reason, " alert ") != NULL &&
+	return is_fresh_tls(request) && strstr(reason, " alert ") != NULL &&
 		(strstr(reason, "certificate") != NULL ||
 		 strstr(reason, "alert unknown ca") != NULL ||
 		 strstr(reason, "alert access denied") != NULL);
+}
+
+/*
+ * Why there is no TLS with the peer, by what libcurl and OpenSSL say.  An alert
+ * is the peer's word, so one about a certificate is about ours.
+ */
+static const char *
+tls_reason(const HttpRequest *request, CURLcode result)
+{
+	static const struct
+	{
+		const char *part;
+		bool		ours;		/* about our certificate */
+		const char *reason;
+	}			alerts[] = {
+		{"alert certificate required", true, "the server asks for a client certificate"},
+		{"alert certificate expired", true, "the server says that the client certificate has expired"},
+		{"alert certificate revoked", true, "the server says that the client certificate was revoked"},
+		{"alert unknown ca", true, "the server does not trust the client certificate"},
+		{"certificate", true, "the server does not accept the client certificate"},
+		{"alert access denied", true, "the server does not accept the client certificate"},
+		{"protocol version", false, "the server has no TLS version that is accepted"},
+		{"", false, "the server ended the TLS handshake"},
+	},			others[] = {
+		{"unsupported protocol", false, "the server has no TLS version that is accepted"},
+		{"no protocols available", false, "the server has no TLS version that is accepted"},
+		{"version too low", false, "the server has no TLS version that is accepted"},
+		{"wrong version number", false, "the server does not speak TLS"},
+		{"packet length too long", false, "the server does not speak TLS"},
+		{"SSL_ERROR_SYSCALL", false, "the server broke off the TLS handshake"},
+		{"eset by peer", false, "the server broke off the TLS handshake"},
+		{"unexpected eof", false, "the server broke off the TLS handshake"},
+		{"", false, "the TLS handshake failed"},
+	};
+	const char *said = request->handle->error;
+	int			i;
+
+	switch (result)
+	{
+		case CURLE_PEER_FAILED_VERIFICATION:
+			if (strstr(said, "expired") != NULL)
+				return "the server's certificate has expired";
+			if (strstr(said, "not yet valid") != NULL)
+				return "the server's certificate is not valid yet";
+			if (strstr(said, "subject name") != NULL)
+				return "the server's certificate is for another host name";
+			return "the server's certificate is not trusted";
+		case CURLE_SSL_CACERT_BADFILE:
+			return "the CA certificates cannot be used";
+		case CURLE_SSL_CERTPROBLEM:
+			return "the client certificate or its key cannot be used";
+		default:
+			break;
+	}
+	if (strstr(said, " alert ") != NULL)
+	{
+		for (i = 0; strstr(said, alerts[i].part) == NULL; i++)
+			;
+		return alerts[i].ours && request->endpoint->client_cert == NULL ?
+			alerts[0].reason : alerts[i].reason;
+	}
+	for (i = 0; strstr(said, others[i].part) == NULL; i++)
+		;
+	return others[i].reason;
 }
 
 static void
@@ -833,6 +903,7 @@ http_request_judge(HttpRequest *request, CURLcode result)
 	{
 		answer->outcome = HTTP_NOT_SENT;
 		answer->tls_failed = true;
+		answer->tls_reason = tls_reason(request, CURLE_SSL_CONNECT_ERROR);
 		snprintf(answer->error, sizeof(answer->error),
 				 "%s port %s did not accept the client certificate",
 				 request->endpoint->host, request->endpoint->port);
@@ -844,7 +915,27 @@ http_request_judge(HttpRequest *request, CURLcode result)
 		 result == CURLE_SSL_CERTPROBLEM ||
 		 result == CURLE_SSL_ISSUER_ERROR ||
 		 result == CURLE_SSL_CIPHER))
+	{
 		answer->tls_failed = true;
+		answer->tls_reason = tls_reason(request, result);
+	}
+
+	/*
+	 * With TLS 1.3 our part of the handshake ends before the peer has looked at
+	 * our certificate.  One that closes the connection then has said why, but
+	 * the connection is gone before that can be read.
+	 */
+	else if (answer->outcome == HTTP_NOT_SENT && result == CURLE_SEND_ERROR &&
+			 is_fresh_tls(request))
+	{
+		answer->tls_failed = true;
+		answer->tls_reason = request->endpoint->client_cert != NULL ?
+			"the server closed the connection; it seems not to accept the client certificate" :
+			"the server closed the connection; it seems to ask for a client certificate";
+		snprintf(answer->error, sizeof(answer->error),
+				 "%s port %s closed the connection after the TLS handshake",
+				 request->endpoint->host, request->endpoint->port);
+	}
 }
 
 /*

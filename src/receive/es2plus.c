@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * es2plus.c
- *	  HandleDownloadProgressInfo (SGP.22 5.3.5): what an SM-DP+ tells of a
- *	  profile on its way to an eUICC.
+ *	  HandleDownloadProgressInfo (SGP.22 5.3.5), HandleNotification (version
+ *	  3): what an SM-DP+ tells of a profile on its way to an eUICC.
  *
  * An SM-DP+ cannot be asked, so its word counts, where the ICCID and, if the
  * order is bound to one, the EID are those of an order at that server.  It
@@ -17,6 +17,7 @@
 #include "receive/receive.h"
 
 #include "catalog/pg_type.h"
+#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 
@@ -111,17 +112,18 @@ find_order(Received *received, const Es2plusProgress *progress, Order *order)
 
 /* What the point means at this server; "NONE": nothing is known of it. */
 static char *
-point_meaning(Received *received, int point)
+point_meaning(Received *received, const char *function, int point)
 {
 	static EsimStatement meaning = {
 		"SELECT n.meaning FROM @esim_notification_point n WHERE n.point = $2 AND (n.server = $1 OR n.server IS NULL)"
-		" ORDER BY n.server LIMIT 1",
-		2, {"text", "int4"}
+		" AND (n.function = $3 OR n.function IS NULL) ORDER BY n.server, n.function LIMIT 1",
+		3, {"text", "int4", "text"}
 	};
-	Datum		values[2];
+	Datum		values[3];
 
 	values[0] = CStringGetTextDatum(received->server->rsp.name);
 	values[1] = Int32GetDatum(point);
+	values[2] = CStringGetTextDatum(function);
 	esim_execute(&meaning, values, NULL, 1);
 	return SPI_processed == 0 ? pstrdup("NONE") : text_of(1);
 }
@@ -294,8 +296,8 @@ end_download(const Order *order, const Es2plusProgress *progress, const char *co
 	if (code == NULL)
 		appendStringInfoString(&outcome, "\"\"");
 	else
-		escape_json(&outcome, psprintf("the device could not get the profile (notification point %d)",
-									   progress->point));
+		escape_json(&outcome, psprintf("the device could not get the profile (notification %s %d)",
+									   progress->v3 ? "event" : "point", progress->point));
 	appendStringInfo(&outcome, ",\"rsp_code\":\"%s%s%s\",\"rsp_message\":",
 					 progress->execution.subject, progress->execution.reason[0] ? "/" : "",
 					 progress->execution.reason);
@@ -348,12 +350,48 @@ managing_server(Received *received, const char *eid)
 	return can ? name : NULL;
 }
 
+/* The time that a notification gives, in a form that sorts; NULL: it gives none. */
+static char *
+time_of(const Es2plusProgress *progress)
+{
+	pg_time_t	seconds = progress->at_ms / 1000;
+	struct pg_tm *tm = progress->at_ms > 0 ? pg_gmtime(&seconds) : NULL;
+
+	if (tm == NULL)
+		return NULL;
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm->tm_year + 1900, tm->tm_mon + 1,
+					tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec,
+					(int) (progress->at_ms % 1000));
+}
+
+/* Has a notification of a later switch come before this one? */
+static bool
+is_overtaken(const Order *order, const char *at)
+{
+	static EsimStatement later = {
+		"SELECT FROM @esim_profile_event e WHERE e.profile = $1 AND e.new_state IN ('ENABLED', 'DISABLED', 'DELETED')"
+		" AND substring(e.detail FROM ', at ([0-9T:.-]{23}Z)$') COLLATE \"C\" > $2 LIMIT 1",
+		2, {"uuid", "text"}
+	};
+	Datum		values[2];
+
+	if (at == NULL)
+		return false;
+	values[0] = UUIDPGetDatum(&order->profile);
+	values[1] = CStringGetTextDatum(at);
+	esim_execute_latest(&later, values, NULL, 1);
+	return SPI_processed > 0;
+}
+
 /* local switches, told by vendors' own points */
 static ReceiveOutcome
-device_changed(Received *received, Order *order, const char *eid, RspState new, const char *said)
+device_changed(Received *received, Order *order, const char *eid, RspState new, const char *said,
+			   const char *at)
 {
 	char	   *manager = managing_server(received, eid);
 
+	if (is_overtaken(order, at))
+		return RECEIVE_IGNORED;
 	if (manager != NULL && receive_refresh(received, eid, manager))
 		return RECEIVE_ASKED;
 	if (!is_news(order, new))
@@ -365,7 +403,8 @@ device_changed(Received *received, Order *order, const char *eid, RspState new, 
 	if (new == RSP_STATE_ENABLED)
 		demote_others(order, eid);
 	write_profile(order, eid, new, said);
-	add_event(order, &order->profile, eid, order->state, new, "LOCAL", said);
+	add_event(order, &order->profile, eid, order->state, new, "LOCAL",
+			  at != NULL ? psprintf("%s, at %s", said, at) : said);
 	if (order->has_download && new != RSP_STATE_DELETED)
 	{
 		Es2plusProgress none;
@@ -383,28 +422,38 @@ receive_es2plus(Received *received)
 	Es2plusProgress progress;
 	Es2plusMeaning meaning;
 	const char *reason;
+	const char *function;
 	char	   *point;
 	char	   *said;
-	char	   *key;
+	char	   *key = NULL;
 	char	   *eid;
 	Order		order;
 	bool		success;
 	RspState	new = RSP_STATE_NONE;
 
 	if (!es2plus_progress(received->text, received->length, &progress, &reason))
-		receive_refuse(psprintf("HandleDownloadProgressInfo %s.", reason));
+		receive_refuse(psprintf("HandleDownloadProgressInfo or HandleNotification %s.", reason));
 	received->eid = pstrdup(progress.eid);
 	received->iccid = pstrdup(progress.iccid);
 
-	said = psprintf("notification point %d: %s%s%s%s%s", progress.point,
+	function = progress.v3 ? "handleNotification" : "handleDownloadProgressInfo";
+	said = psprintf("notification %s %d: %s%s%s%s%s", progress.v3 ? "event" : "point", progress.point,
 					status_words[progress.execution.status],
 					progress.execution.subject[0] ? ", " : "", progress.execution.subject,
 					progress.execution.reason[0] ? "/" : "", progress.execution.reason);
-	key = psprintf("%s %s %s %d %s " INT64_FORMAT, progress.requester, progress.call_id,
-				   progress.iccid, progress.point, status_words[progress.execution.status],
-				   progress.call_id[0] ? INT64CONST(0) : (int64) progress.at_ms);
-	if (!receive_keep("handleDownloadProgressInfo", key, NULL))
+
+	/*
+	 * The same again has the time of the first.  That counts, too, since there
+	 * are servers whose functionCallIdentifier never changes (CMLink).
+	 */
+	if (progress.call_id[0] != '\0' || progress.time[0] != '\0')
+		key = psprintf("%s %s %s %s%d %s %s", progress.requester, progress.call_id,
+					   progress.iccid, progress.v3 ? "event " : "", progress.point,
+					   status_words[progress.execution.status], progress.time);
+	if (!receive_keep(function, key, NULL))
 		return RECEIVE_DUPLICATE;
+	if (progress.iccid[0] == '\0')
+		return RECEIVE_IGNORED;
 	if (!find_order(received, &progress, &order))
 		return RECEIVE_UNKNOWN;
 
@@ -420,7 +469,7 @@ receive_es2plus(Received *received)
 	}
 	eid = order.bound != NULL ? order.bound : progress.eid[0] ? progress.eid : NULL;
 
-	point = point_meaning(received, progress.point);
+	point = point_meaning(received, function, progress.point);
 	success = progress.execution.status == ES2PLUS_SUCCESS ||
 		progress.execution.status == ES2PLUS_WARNING;
 	if (strcmp(point, "ENABLED") == 0 || strcmp(point, "DISABLED") == 0 ||
@@ -428,7 +477,7 @@ receive_es2plus(Received *received)
 	{
 		if (!success || !rsp_state_from_name(point, &new))
 			return RECEIVE_IGNORED;
-		return device_changed(received, &order, eid, new, said);
+		return device_changed(received, &order, eid, new, said, time_of(&progress));
 	}
 
 	/* a vendor's number for one of SGP.22's points is read as that */

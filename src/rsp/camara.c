@@ -1104,7 +1104,7 @@ no_answer(RspConversation *c, const HttpAnswer *answer)
 	{
 		rsp_note(c, "not-sent", answer->error);
 		later(c, answer, true, "UNAVAILABLE",
-			  answer->tls_failed ? "the server's certificate was not accepted" :
+			  answer->tls_reason != NULL ? answer->tls_reason :
 			  "the server cannot be reached");
 		return true;
 	}

@@ -35,6 +35,9 @@
  *	mid		number of the MatchingID of ours, when the first ones were taken
  *	s1, s2	what our MatchingID is made of
  *	empty	cancelOrder with an empty MatchingID
+ *	nomid	cancelOrder without the MatchingID, of which it is not known whether
+ *			it was confirmed
+ *	bare	this ICCID of 19 digits is written without padding, or not
  *
  *-------------------------------------------------------------------------
  */
@@ -326,6 +329,13 @@ bound_eid(const RspOperation *op)
 	if (op->kind == RSP_CANCEL_ORDER && op->reserved_eid != NULL)
 		return op->reserved_eid;
 	return op->eid != NULL ? op->eid : op->reserved_eid;
+}
+
+/* does cancelOrder name no MatchingID? */
+static bool
+sends_nameless(const RspOperation *op)
+{
+	return empty(op->profile_matching_id) || memo_flag(op, "nomid");
 }
 
 /* may a request of ours have been carried out without our knowing? */
@@ -717,6 +727,32 @@ tell_iccid(RspConversation *c)
 }
 
 /*
+ * Versions before 2.2 did not know ICCIDs of 19 digits, so these are filled up
+ * to 20, which all should take (SGP.22 6.5.2.2); but an SM-DP+ that writes the
+ * number without padding gets it so.
+ */
+static bool
+is_bare(const RspOperation *op)
+{
+	const json_t *bare = json_object_get(op->memo, "bare");
+
+	if (bare != NULL)
+		return json_is_true(bare);
+	return op->rsp_id != NULL && op->iccid != NULL && strlen(op->rsp_id) == 19 &&
+		strcmp(op->rsp_id, op->iccid) == 0;
+}
+
+/* the ICCID as the SM-DP+ writes it */
+static void
+set_rsp_id(RspConversation *c)
+{
+	const char *iccid = ordered(c->op);
+
+	snprintf(c->facts.rsp_id, sizeof(c->facts.rsp_id), "%s%s", iccid,
+			 strlen(iccid) == 19 && !is_bare(c->op) ? "F" : "");
+}
+
+/*
  * Fail.  A profile whose order stands, or may stand, is FAILED with its ICCID,
  * so that the order can be cancelled; one that was to be reserved is, too.
  */
@@ -725,6 +761,7 @@ fail(RspConversation *c, const char *code, const char *message, const Es2plusExe
 {
 	RspOperation *op = c->op;
 	char		rsp_code[48] = "";
+	char		buf[ACTIVATION_CODE_MAX_LEN + 1];
 
 	rsp_fail(c, code, message);
 	if (said != NULL)
@@ -740,6 +777,16 @@ fail(RspConversation *c, const char *code, const char *message, const Es2plusExe
 	{
 		c->action.profile_state_set = true;
 		c->action.state = RSP_STATE_FAILED;
+	}
+
+	/* what it takes to cancel the order */
+	if ((op->kind == RSP_RESERVE || op->kind == RSP_DOWNLOAD) && ordered(op)[0] != '\0')
+	{
+		set_rsp_id(c);
+		rsp_set(c->facts.reserved_eid, sizeof(c->facts.reserved_eid), bound_eid(op));
+		if (memo_flag(op, "lost_confirm"))
+			rsp_set(c->facts.matching_id, sizeof(c->facts.matching_id),
+					wanted_matching_id(c, buf));
 	}
 }
 
@@ -854,14 +901,26 @@ new_body(RspConversation *c, char call_id[37])
 	return NULL;
 }
 
-/*
- * Versions before 2.2 did not know ICCIDs of 19 digits, so these are filled up
- * to 20, which all take (SGP.22 6.5.2.2).
- */
 static json_t *
-json_iccid(const char *iccid)
+json_iccid(const RspOperation *op, const char *iccid)
 {
-	return json_sprintf("%s%s", iccid, strlen(iccid) == 19 ? "F" : "");
+	return json_sprintf("%s%s", iccid, strlen(iccid) == 19 && !is_bare(op) ? "F" : "");
+}
+
+/*
+ * The ICCID is not known, or malformed, says the SM-DP+, and nothing was done:
+ * may that be for the padding?  As long as its own way of writing is not known,
+ * it is tried without, once.
+ */
+static bool
+try_bare(RspOperation *op, const Es2plusExecution *said)
+{
+	const char *iccid = target(op);
+
+	return iccid != NULL && strlen(iccid) == 19 && strcmp(said->subject, "8.2.1") == 0 &&
+		(strcmp(said->reason, "3.9") == 0 || strcmp(said->reason, "2.1") == 0) &&
+		json_object_get(op->memo, "bare") == NULL && op->rsp_id == NULL &&
+		memo_set(op, "bare", json_true());
 }
 
 /* body: reference stolen */
@@ -897,7 +956,7 @@ send_order(RspConversation *c, Es2plusStep step)
 	if (ok && eid != NULL)
 		ok = put(body, "eid", json_string(eid));
 	if (ok && op->iccid != NULL)
-		ok = put(body, "iccid", json_iccid(op->iccid));
+		ok = put(body, "iccid", json_iccid(op, op->iccid));
 	if (ok && op->profile_type != NULL)
 		ok = put(body, "profileType", json_string(op->profile_type));
 	call(c, "downloadOrder", body, ok, call_id);
@@ -916,7 +975,7 @@ send_confirm(RspConversation *c)
 
 	op->step = STEP_CONFIRM;
 	if (ok)
-		ok = put(body, "iccid", json_iccid(target(op)));
+		ok = put(body, "iccid", json_iccid(op, target(op)));
 	if (ok && eid != NULL)
 		ok = put(body, "eid", json_string(eid));
 	if (ok && matching_id != NULL)
@@ -938,7 +997,7 @@ send_release(RspConversation *c, Es2plusStep step)
 
 	c->op->step = step;
 	call(c, "releaseProfile", body,
-		 body != NULL && put(body, "iccid", json_iccid(c->op->iccid)), call_id);
+		 body != NULL && put(body, "iccid", json_iccid(c->op, c->op->iccid)), call_id);
 }
 
 static void
@@ -952,10 +1011,10 @@ send_cancel(RspConversation *c)
 
 	op->step = STEP_FIRST;
 	if (ok)
-		ok = put(body, "iccid", json_iccid(op->iccid));
+		ok = put(body, "iccid", json_iccid(op, op->iccid));
 	if (ok && eid != NULL)
 		ok = put(body, "eid", json_string(eid));
-	if (ok && !empty(op->profile_matching_id))
+	if (ok && !sends_nameless(op))
 		ok = put(body, "matchingId", json_string(op->profile_matching_id));
 	else if (ok && memo_flag(op, "empty"))
 		ok = put(body, "matchingId", json_string(""));
@@ -1047,8 +1106,7 @@ note_lost(RspConversation *c, const Es2plusExecution *said)
 												  op->now_ms));
 		op->step = STEP_CONFIRM;
 	}
-	else if (op->kind == RSP_CANCEL_ORDER && bound_eid(op) == NULL &&
-			 empty(op->profile_matching_id) &&
+	else if (op->kind == RSP_CANCEL_ORDER && bound_eid(op) == NULL && sends_nameless(op) &&
 			 (op->final_status == NULL || strcmp(op->final_status, "Available") == 0))
 	{
 		fail_unknown(c, "the answer to cancelOrder was lost; without EID and MatchingID another "
@@ -1133,7 +1191,7 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 			later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS),
 				  answer->auth_failed ? "UNAUTHENTICATED" : "UNAVAILABLE",
 				  answer->auth_failed ? "no access token could be had" :
-				  answer->tls_failed ? "the server's certificate was not accepted, or ours" :
+				  answer->tls_reason != NULL ? answer->tls_reason :
 				  "the server cannot be reached");
 			c->action.server_trouble = !answer->auth_failed;
 		}
@@ -1268,16 +1326,19 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 	bool		again = step_of(op) == STEP_REORDER;
 	Result		result;
 	char		iccid[21];
-	const json_t *member;
+	const char *text;
+	bool		ok = true;
 
 	take_answer(c, answer, F_ORDER, &result);
 	if (result.type == RESULT_DONE)
 	{
-		member = json_object_get(result.root, "iccid");
-		if (member == NULL && op->iccid != NULL)
+		text = rsp_json_string(result.root, "iccid", 20);
+		if (json_object_get(result.root, "iccid") == NULL && op->iccid != NULL)
 			strcpy(iccid, op->iccid);
-		else if (!es2plus_iccid(rsp_json_string(result.root, "iccid", 20), iccid))
+		else if (!es2plus_iccid(text, iccid))
 			iccid[0] = '\0';
+		else if (strlen(iccid) == 19)
+			ok = memo_set(op, "bare", json_boolean(text[19] == '\0'));
 		json_decref(result.root);
 		if (iccid[0] == '\0' || (op->iccid != NULL && strcmp(iccid, op->iccid) != 0))
 		{
@@ -1287,7 +1348,7 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 
 		/* made now, so nothing that was confirmed before has to do with it */
-		if (!memo_set(op, "iccid", json_string(iccid)))
+		if (!ok || !memo_set(op, "iccid", json_string(iccid)))
 		{
 			if (note_lost(c, NULL))
 				no_memory(c);
@@ -1303,6 +1364,12 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (result.type != RESULT_FAILED || failed_alike(c, answer, &result))
 		return;
+	if (try_bare(op, &result.said))
+	{
+		op->unresolved = in_doubt(op);
+		send_order(c, again ? STEP_REORDER : STEP_FIRST);
+		return;
+	}
 
 	/* not available: by another's order, or by our own whose answer was lost */
 	if (again && result.row->meaning == M_STATE)
@@ -1382,7 +1449,7 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 	memo_clear(op, "lost_order");
 	memo_clear(op, "lost_confirm");
 	memo_clear(op, "order_at");
-	rsp_set(c->facts.rsp_id, sizeof(c->facts.rsp_id), ordered(op));
+	set_rsp_id(c);
 	rsp_set(c->facts.rsp_state, sizeof(c->facts.rsp_state), released ? "Released" : "Confirmed");
 	rsp_set(c->facts.reserved_eid, sizeof(c->facts.reserved_eid), eid);
 	rsp_set(c->facts.smdp_address, sizeof(c->facts.smdp_address), address);
@@ -1470,6 +1537,12 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (result.type != RESULT_FAILED || failed_alike(c, answer, &result))
 		return;
+	if (try_bare(op, &result.said))
+	{
+		op->unresolved = in_doubt(op);
+		send_confirm(c);
+		return;
+	}
 
 	switch (result.row->meaning)
 	{
@@ -1519,6 +1592,12 @@ release_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		if (failed_alike(c, answer, &result))
 			return;
+		if (try_bare(op, &result.said))
+		{
+			op->unresolved = in_doubt(op);
+			send_release(c, step_of(op));
+			return;
+		}
 
 		/* it cannot be released because it is */
 		if (result.row->meaning != M_STATE)
@@ -1560,6 +1639,12 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		if (failed_alike(c, answer, &result))
 			return;
+		if (try_bare(op, &result.said))
+		{
+			op->unresolved = in_doubt(op);
+			send_cancel(c);
+			return;
+		}
 		switch (result.row->meaning)
 		{
 			case M_NAMELESS:
@@ -1573,6 +1658,23 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 				}
 				break;
 			case M_BOUND:
+				if (op->state == RSP_STATE_FAILED && !sends_nameless(op) &&
+					strcmp(result.said.subject, "8.2.6") == 0)
+				{
+					/* whether it was confirmed with this MatchingID is not known */
+					if (repeat)
+						fail_unknown(c, "the answer was lost; the order is cancelled, or stands "
+									 "without this MatchingID", &result.said);
+					else if (memo_set(op, "nomid", json_true()))
+					{
+						op->unresolved = in_doubt(op);
+						send_cancel(c);
+					}
+					else
+						no_memory(c);
+					return;
+				}
+				/* FALLTHROUGH */
 			case M_ABSENT:
 				/* the order with this EID and this MatchingID does not stand any more */
 				gone = repeat;

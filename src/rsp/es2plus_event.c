@@ -2,7 +2,11 @@
  *
  * es2plus_event.c
  *	  Reads what an SM-DP+ says over ES2+: execution status, and the inbound
- *	  HandleDownloadProgressInfo.
+ *	  HandleDownloadProgressInfo and HandleNotification.
+ *
+ * HandleNotification has taken the place of HandleDownloadProgressInfo in
+ * version 3: notificationEvent for notificationPointId, notificationEventStatus
+ * for notificationPointStatus.
  *
  * Documents and servers differ: ICCIDs come with and without padding,
  * notificationPointId as a number and as a string, the time as W3C's date and
@@ -13,6 +17,7 @@
  */
 #include "es2plus_event.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -265,7 +270,7 @@ read_date_time(const char *text)
 }
 
 static int64_t
-read_time(const json_t *root)
+read_time(const json_t *root, char *said, size_t size)
 {
 	const json_t *value = json_object_get(root, "timestamp");
 	const char *text;
@@ -273,6 +278,10 @@ read_time(const json_t *root)
 
 	if (value == NULL)
 		value = json_object_get(root, "timeStamp");
+	if (json_is_integer(value))
+		snprintf(said, size, "%lld", (long long) json_integer_value(value));
+	else
+		rsp_set(said, size, json_string_value(value));
 	if (read_number(value, MAX_SECONDS * 1000, &number))
 		return number < MAX_SECONDS ? number * 1000 : number;
 	text = json_string_value(value);
@@ -280,37 +289,53 @@ read_time(const json_t *root)
 }
 
 static bool
+is_absent(const json_t *root, const char *key)
+{
+	const json_t *value = json_object_get(root, key);
+
+	return value == NULL || json_is_null(value) ||
+		(json_is_string(value) && json_string_length(value) == 0);
+}
+
+static bool
 read_progress(const json_t *root, Es2plusProgress *out, const char **reason)
 {
 	const json_t *header;
-	const json_t *eid;
+	const json_t *status;
 	const char *text;
 	int64_t		point;
 
 	*reason = "not an object";
 	if (!json_is_object(root))
 		return false;
+	out->v3 = json_object_get(root, "notificationPointId") == NULL &&
+		json_object_get(root, "notificationEvent") != NULL;
+
+	/* version 3 has events that are about no profile */
 	*reason = "has no valid iccid";
-	if (!es2plus_iccid(rsp_json_string(root, "iccid", 20), out->iccid))
+	if (!es2plus_iccid(rsp_json_string(root, "iccid", 20), out->iccid) &&
+		!(out->v3 && is_absent(root, "iccid")))
 		return false;
 	*reason = "has an eid that is none";
-	eid = json_object_get(root, "eid");
-	if (eid != NULL && !json_is_null(eid))
+	if (!is_absent(root, "eid"))
 	{
 		text = rsp_json_string(root, "eid", 32);
-		if (text == NULL || (text[0] != '\0' && !all_digits(text, 32, 32)))
+		if (text == NULL || !all_digits(text, 32, 32))
 			return false;
 		strcpy(out->eid, text);
 	}
-	*reason = "has no valid notificationPointId";
-	if (!read_number(json_object_get(root, "notificationPointId"), MAX_POINT, &point))
+	*reason = out->v3 ? "has no valid notificationEvent" : "has no valid notificationPointId";
+	if (!read_number(json_object_get(root, out->v3 ? "notificationEvent" : "notificationPointId"),
+					 MAX_POINT, &point))
 		return false;
 	out->point = (int) point;
-	*reason = "has no valid notificationPointStatus";
-	if (!es2plus_execution(json_object_get(root, "notificationPointStatus"), &out->execution))
+	*reason = out->v3 ? "has no valid notificationEventStatus" :
+		"has no valid notificationPointStatus";
+	status = json_object_get(root, out->v3 ? "notificationEventStatus" : "notificationPointStatus");
+	if (!es2plus_execution(status, &out->execution))
 		return false;
 
-	out->at_ms = read_time(root);
+	out->at_ms = read_time(root, out->time, sizeof(out->time));
 	rsp_set(out->profile_type, sizeof(out->profile_type),
 			rsp_json_string(root, "profileType", 4096));
 	out->has_result = json_is_string(json_object_get(root, "resultData"));
@@ -324,8 +349,8 @@ read_progress(const json_t *root, Es2plusProgress *out, const char **reason)
 }
 
 /*
- * Reads the body of a HandleDownloadProgressInfo.  false: it is none that can
- * be used, reason (static text) says why.
+ * Reads the body of a HandleDownloadProgressInfo or a HandleNotification.
+ * false: it is none that can be used, reason (static text) says why.
  */
 bool
 es2plus_progress(const char *json, size_t len, Es2plusProgress *out, const char **reason)

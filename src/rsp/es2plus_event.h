@@ -2,7 +2,7 @@
  *
  * es2plus_event.h
  *	  What an SM-DP+ says over ES2+ (SGP.22 5.3, 6.5): execution status, and the
- *	  inbound HandleDownloadProgressInfo.
+ *	  inbound HandleDownloadProgressInfo and HandleNotification.
  *
  * Plain C without state: shared by the driver, which reads answers, and by
  * whatever receives notifications.
@@ -36,17 +36,21 @@ typedef struct Es2plusExecution
 	char		message[512];	/* "" if not said */
 } Es2plusExecution;
 
-/* HandleDownloadProgressInfo, SGP.22 5.3.5 */
+/* HandleDownloadProgressInfo, SGP.22 5.3.5; HandleNotification of version 3 */
 typedef struct Es2plusProgress
 {
-	char		iccid[21];		/* without padding */
+	bool		v3;				/* HandleNotification */
+	char		iccid[21];		/* without padding; "" if not said, version 3 only */
 	char		eid[33];		/* "" if not said */
 	char		profile_type[256];	/* "" if not said */
-	int			point;			/* notificationPointId, 0 to 1000000 */
-	Es2plusExecution execution; /* notificationPointStatus; its status is one
+	int			point;			/* notificationPointId, or notificationEvent: 0 to
+								 * 1000000 */
+	Es2plusExecution execution; /* notificationPointStatus, or
+								 * notificationEventStatus; its status is one
 								 * of the four */
 	int64_t		at_ms;			/* timestamp, since 1970; 0 if not said, or not
 								 * readable */
+	char		time[64];		/* timestamp as sent, "" if not said */
 	char		requester[256]; /* functionRequesterIdentifier, "" if not said */
 	char		call_id[256];	/* functionCallIdentifier, "" if not said: a
 								 * duplicate has the same */

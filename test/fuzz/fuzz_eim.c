@@ -217,6 +217,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		answer.outcome = how % 8 > 3 ? HTTP_ANSWERED : (HttpOutcome) (how % 4);
 		answer.auth_failed = answer.outcome == HTTP_NOT_SENT && (how & 16);
 		answer.tls_failed = answer.outcome == HTTP_NOT_SENT && (how & 32);
+		answer.tls_reason = answer.tls_failed ? "the TLS handshake failed" : NULL;
 		answer.retry_after_ms = how & 64 ? (long) (how % 7) * 1000000000L : -1;
 		answer.status = (int) (next_byte(&input) << 8);
 		answer.status |= (int) next_byte(&input);

@@ -84,6 +84,39 @@ SELECT is((SELECT string_agg(new_state || ' ' || cause, ', ' ORDER BY id) FROM e
 SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_a3', :'eid_c', 5, call => 'once')), 'applied', 'deleted');
 SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_a3', :'eid_c', 5, call => 'once')), 'duplicate', 'once');
 SELECT throws_ok($$INSERT INTO esim_notification_point (server, point, meaning) VALUES ('esim_test_smdp', 101, 'DISABLED')$$, '23505', NULL, 'one meaning per number and server');
+-- HandleNotification of version 3: its own numbers where there are any
+SELECT d || esim_iccid_check_digit(d) AS iccid_v3 FROM (VALUES ('890000000000007703')) v (d) \gset
+CREATE FUNCTION pg_temp.v3(iccid text, eid text, event int, call text DEFAULT gen_random_uuid()::text, at text DEFAULT '2026-11-01T10:00:00Z') RETURNS jsonb
+LANGUAGE sql AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('header', jsonb_build_object('functionRequesterIdentifier', 'x', 'functionCallIdentifier', call),
+	'iccid', iccid, 'eid', eid, 'timestamp', at, 'notificationEvent', event, 'notificationEventStatus', '{"status": "Executed-Success"}'::jsonb)) $$;
+INSERT INTO esim_profile (id, iccid, reserved_eid, owner, state, server) VALUES ('00000000-0000-4000-8000-0000000000c2', :'iccid_v3', :'eid_c', 'esim_test_alice', 'RELEASED', 'esim_test_smdp');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 3)), 'applied', 'event 3');
+SELECT is((SELECT state || ' ' || rsp_state FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DOWNLOADED notification event 3: Executed-Success', 'DOWNLOADED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 4)), 'applied', 'event 4');
+SELECT is((SELECT state || ' ' || state_source FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'INSTALLED event', 'INSTALLED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 6)), 'ignored', 'a number that nobody has told the meaning of');
+INSERT INTO esim_notification_point (server, point, meaning, function) VALUES ('esim_test_smdp', 101, 'DISABLED', 'handleNotification');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101)), 'applied', 'a number of both functions');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DISABLED', 'has the meaning of its function');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_v3', :'eid_c', 101)), 'applied', 'the other function');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'ENABLED', 'has its own');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(NULL, NULL, 9)), 'ignored', 'an event about no profile');
+SELECT throws_ok(format('SELECT esim_receive(%L, %L)', 'esim_test_smdp', pg_temp.v3('12', NULL, 4)), 'ES400', NULL, 'an ICCID that is none');
+SELECT is((SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM esim_event WHERE kind LIKE 'handle%'), 'handleDownloadProgressInfo handleNotification', 'both are kept by their names');
+-- CMLink's functionCallIdentifier is always the same
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 'handleDownloadProgressInfo', '2026-11-01T11:00:00Z')), 'applied', 'disabled');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 'handleDownloadProgressInfo', '2026-11-01T11:00:00Z')), 'duplicate', 'the same once more');
+UPDATE esim_profile SET state = 'ENABLED' WHERE id = '00000000-0000-4000-8000-0000000000c2';
+SELECT is(esim_receive('esim_test_smdp', pg_temp.v3(:'iccid_v3', :'eid_c', 101, 'handleDownloadProgressInfo', '2026-11-01T12:00:00Z')), 'applied', 'disabled again, later');
+-- switches in the wrong order: the later one counts
+CREATE FUNCTION pg_temp.switch(iccid text, eid text, point int, at text) RETURNS jsonb
+LANGUAGE sql AS $$ SELECT pg_temp.progress(iccid, eid, point) || jsonb_build_object('timestamp', at) $$;
+INSERT INTO esim_notification_point (server, point, meaning) VALUES ('esim_test_smdp', 102, 'DISABLED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 101, '2026-12-01T11:00:00+01:00')), 'applied', 'enabled at ten');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '2026-12-01T09:59:59Z')), 'ignored', 'disabled before it, which comes late');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'ENABLED', 'is still ENABLED');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '1796119201')), 'applied', 'disabled a second after it, in seconds since 1970');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DISABLED', 'is DISABLED');
 -- where another server manages the eUICC, that one is asked
 INSERT INTO esim_profile (iccid, eid, owner, state, server) VALUES (:'iccid_b1', :'eid_a', 'esim_test_alice', 'DISABLED', 'esim_test_smdp');
 SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_b1', :'eid_a', 101)), 'asked', 'a switch on an eUICC that another server manages');
@@ -96,7 +129,7 @@ SELECT is((SELECT state::text FROM esim_profile WHERE iccid = :'iccid_b1' AND ow
 UPDATE esim_event SET received_at = now() - interval '1 year' WHERE kind = 'event';
 SELECT is((SELECT removed FROM esim_prune('{"older_than": "90 days"}') WHERE what = 'events'), 1::bigint, 'old events are pruned');
 SELECT lives_ok('ALTER SERVER esim_test_smdp RENAME TO esim_test_smdp2', 'a server is renamed');
-SELECT is((SELECT count(*) FROM esim_notification_point WHERE server = 'esim_test_smdp2'), 2::bigint, 'its numbers follow');
+SELECT is((SELECT count(*) FROM esim_notification_point WHERE server = 'esim_test_smdp2'), 4::bigint, 'its numbers follow');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -91,6 +91,8 @@ typedef struct Settings
 	bool		cmlink;			/* notifications and codes in CMLink's manner */
 	bool		plain_iccid;	/* answers ICCIDs of 19 digits without padding */
 	bool		full_iccid;		/* takes only ICCIDs of 20 places */
+	bool		bare_iccid;		/* takes only ICCIDs without padding */
+	bool		notify_v3;		/* HandleNotification, as version 3 has it */
 	bool		accept_repeats; /* a confirmation that changes nothing is a success */
 	bool		old_codes;		/* 3.1 for 3.10 */
 	bool		warn;			/* Executed-WithWarning for Executed-Success */
@@ -480,7 +482,9 @@ refuse_schema(Request *request)
 	value = json_object_get(request->json, "iccid");
 	if (value != NULL &&
 		(!request->has_iccid || (settings_of(request->server)->full_iccid &&
-								 json_string_length(value) != 20)))
+								 json_string_length(value) != 20) ||
+		 (settings_of(request->server)->bare_iccid &&
+		  strchr(json_string_value(value), 'F') != NULL)))
 	{
 		failed(request, "8.2.1", "2.1", "iccid is malformed.");
 		return true;
@@ -982,13 +986,17 @@ es2plus_handle(Request *request)
 
 /* ---- notifications ---- */
 
-/* HandleDownloadProgressInfo of a profile, to the server's notify_url. */
+/*
+ * HandleDownloadProgressInfo of a profile, or HandleNotification, to the
+ * server's notify_url.
+ */
 static void
 send_progress(const Item *item, bool has_eid, Id eid, int point, const char *status,
 			  const char *subject, const char *reason)
 {
 	Server	   *server = server_by_index(item->server);
 	const Settings *s = settings_of(server);
+	const char *number = s->notify_v3 ? "notificationEvent" : "notificationPointId";
 	Buf			out = {0};
 
 	if (s->notify_url == NULL)
@@ -1005,8 +1013,8 @@ send_progress(const Item *item, bool has_eid, Id eid, int point, const char *sta
 	buf_text(&out, ",\"profileType\":");
 	buf_json(&out, type_get(item->type)->name);
 	if (s->cmlink)
-		buf_format(&out, ",\"timeStamp\":\"%" PRIu64 "\",\"notificationPointId\":\"%d\"",
-				   wall_ms() / 1000, point);
+		buf_format(&out, ",\"timeStamp\":\"%" PRIu64 "\",\"%s\":\"%d\"",
+				   wall_ms() / 1000, number, point);
 	else
 	{
 		time_t		seconds = wall_ms() / 1000;
@@ -1015,9 +1023,10 @@ send_progress(const Item *item, bool has_eid, Id eid, int point, const char *sta
 
 		gmtime_r(&seconds, &tm);
 		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-		buf_format(&out, ",\"timestamp\":\"%s\",\"notificationPointId\":%d", text, point);
+		buf_format(&out, ",\"timestamp\":\"%s\",\"%s\":%d", text, number, point);
 	}
-	buf_format(&out, ",\"notificationPointStatus\":{\"status\":\"%s\"", status);
+	buf_format(&out, ",\"%s\":{\"status\":\"%s\"",
+			   s->notify_v3 ? "notificationEventStatus" : "notificationPointStatus", status);
 	if (subject != NULL || s->cmlink)
 		buf_format(&out, ",\"statusCodeData\":{\"subjectCode\":\"%s\",\"reasonCode\":\"%s\"}",
 				   subject != NULL ? subject : "0", reason != NULL ? reason : "0");
@@ -1194,6 +1203,10 @@ es2plus_configure(Server *server, json_t *config, char *error, size_t size)
 			good = set_flag(&s->plain_iccid, value);
 		else if (strcmp(key, "full_iccid") == 0)
 			good = set_flag(&s->full_iccid, value);
+		else if (strcmp(key, "bare_iccid") == 0)
+			good = set_flag(&s->bare_iccid, value);
+		else if (strcmp(key, "notify_v3") == 0)
+			good = set_flag(&s->notify_v3, value);
 		else if (strcmp(key, "accept_repeats") == 0)
 			good = set_flag(&s->accept_repeats, value);
 		else if (strcmp(key, "old_codes") == 0)

@@ -417,6 +417,8 @@ fault_before_effect(const Fault *fault)
 		case FAULT_STATUS:
 		case FAULT_REDIRECT:
 			return !fault->effect;
+		case FAULT_BODY:
+			return fault->before;
 		default:
 			return false;
 	}

@@ -207,8 +207,8 @@ finish(Request *request)
 					 fault->location ? fault->location : "http://redirected.invalid/");
 			break;
 		case FAULT_BODY:
-			if (fault->status != 0)
-				request->status = fault->status;
+			if (fault->status != 0 || request->status == 0)
+				request->status = fault->status != 0 ? fault->status : 200;
 			mangle(request);
 			break;
 		default:

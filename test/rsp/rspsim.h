@@ -506,7 +506,7 @@ typedef struct Fault
 	uint64_t	hits;
 	/* what happens */
 	uint32_t	ms;
-	bool		before;			/* latency: wait before the effect */
+	bool		before;			/* latency: wait before the effect; body: without it */
 	bool		effect;			/* status, redirect: after the effect */
 	int			status;
 	char	   *code;

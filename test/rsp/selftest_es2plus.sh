@@ -239,6 +239,9 @@ like 'Executed-WithWarning' "$body" '"Executed-WithWarning"'
 setting '{"warn":false,"full_iccid":true}'
 es2plus downloadOrder "\"iccid\":\"$a\""
 failure 'only ICCIDs of 20 places' 8.2.1 2.1
+setting '{"full_iccid":false,"bare_iccid":true}'
+es2plus downloadOrder "\"iccid\":\"${a}F\""
+failure 'only ICCIDs without padding' 8.2.1 2.1
 request POST "$url/control/config" '{"server":"main","es2plus":{"nonsense":1}}'
 is 'unknown settings are refused' "$status" 400
 
@@ -323,6 +326,10 @@ profile "${iccid%F}"
 like 'it is installed' "$body" '"state":"Installed"'
 control es2plus/notify "{\"iccid\":\"$iccid\",\"point\":101,\"status\":\"Failed\",\"subject\":\"8.1\",\"reason\":\"4.2\"}"
 notified 4
+setting '{"notify_v3":true,"cmlink":false}'
+control es2plus/notify "{\"iccid\":\"$iccid\",\"point\":7}"
+notified 5
+like 'HandleNotification' "$(tr -d '\\' <<<"$body")" '"notificationEvent":7,"notificationEventStatus":{"status":"Executed-Success"}'
 like 'a notification as it is told' "$(tr -d '\\' <<<"$body")" '"notificationPointId":"101","notificationPointStatus":{"status":"Failed"'
 
 reset

@@ -1,6 +1,6 @@
 # test/t/040_es2plus.pl
-# The SM-DP+ over ES2+, end to end: every operation, lost answers at every request, codes of
-# failures, hostile answers, mutual TLS, and notifications through esim_receive().
+# The SM-DP+ over ES2+, end to end: every operation in each of its forms, the answers to each of its
+# requests lost, what the requests look like, mutual TLS, and notifications through esim_receive().
 use strict;
 use warnings;
 
@@ -8,6 +8,7 @@ use JSON::PP;
 use Test::More;
 use EsimTest;
 use EsimFront;
+use EsimSmdp;
 
 my $db = 'postgres';
 my $simulator = start_simulator();
@@ -32,7 +33,7 @@ sub server
 sub device
 {
 	my ($server) = @_;
-	my $eid = eid(++$n);
+	my $eid = eid(10000 + ++$n);
 
 	$node->safe_psql($db, "INSERT INTO esim_device (eid, server) VALUES ('$eid', '$server')");
 	return $eid;
@@ -123,60 +124,155 @@ $simulator->fault({ server => 'fast', path => 'confirmOrder', fault => 'latency'
 $id = value($node, $db, "SELECT esim_download('$eid', '$iccid')");
 ok($front->pump_until("SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS', 30), 'a notification that is faster than the answer ends the download as well');
 
-# ---- lost answers, hostile answers, codes ----
+# version 3's HandleNotification: 1 to 4 as before, others by rows of the server
+server('three', notify_v3 => $true);
+$node->safe_psql($db, q(INSERT INTO esim_notification_point (server, point, meaning, function) VALUES ('three', 20, 'ENABLED', 'handleNotification')));
+$eid = device('three');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid')");
+ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'HandleNotification: waits');
+$simulator->post('/es2plus/download', { server => 'three', eid => $eid });
+ok($front->pump_until("SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'HandleNotification: event 4 completes the download');
+is(value($node, $db, "SELECT string_agg(DISTINCT kind, ' ') FROM esim_event WHERE server = 'three'"), 'handleNotification', 'HandleNotification: is kept by its name');
+$simulator->post('/es2plus/notify', { server => 'three', iccid => $iccid, eid => $eid, point => 7 });
+$simulator->post('/es2plus/notify', { server => 'three', iccid => $iccid, eid => $eid, point => 20 });
+ok($front->pump_until("SELECT state FROM esim_profile WHERE iccid = '$iccid'", 'ENABLED'), 'HandleNotification: an event that a row gives a meaning');
+is(value($node, $db, "SELECT outcome FROM esim_event WHERE server = 'three' AND body ->> 'notificationEvent' = '7'"), 'ignored', 'HandleNotification: one that nobody has told the meaning of');
 
-my @cases;
-foreach my $path ('downloadOrder', 'confirmOrder')
+# a download that expires while the device is away: a late result is the profile's, not the operation's
+server('late');
+$eid = device('late');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid', expires_at => now() + interval '4 seconds')");
+ok(wait_until($node, $db, "SELECT result || ' ' || error_code FROM esim_operation WHERE id = '$id'", 'FAILED EXPIRED'), 'a download expires while its device is away');
+is(value($node, $db, "SELECT state FROM esim_profile WHERE iccid = '$iccid'"), 'RELEASED', 'its order stands');
+$simulator->post('/es2plus/download', { server => 'late', eid => $eid });
+ok($front->pump_until("SELECT state FROM esim_profile WHERE iccid = '$iccid'", 'INSTALLED'), 'the device comes after all: the profile is INSTALLED');
+is(value($node, $db, "SELECT error_code FROM esim_operation WHERE id = '$id'"), 'EXPIRED', 'the operation stays as it was');
+$eid = device('late');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid', expires_at => now() + interval '4 seconds')");
+ok(wait_until($node, $db, "SELECT result || ' ' || error_code FROM esim_operation WHERE id = '$id'", 'FAILED EXPIRED'), 'another one');
+$id = value($node, $db, "SELECT esim_cancel_order('$iccid')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'its order can be cancelled');
+
+# ---- every operation in each of its forms ----
+
+my $smdp = EsimSmdp->new(node => $node, database => $db, simulator => $simulator, front => $front);
+my $as_it_should = sub { my ($form) = @_; return defined $EsimSmdp::forms{$form}{device} ? 'WAITING_DEVICE' : 'SUCCESS'; };
+
+$smdp->add(map { { name => $_, form => $_, expect => $as_it_should->($_), state => $EsimSmdp::forms{$_}{state}, deeds => [ EsimSmdp::effects($_) ],
+	server => 'form ' . $_ =~ s/[^a-zA-Z]+/_/gr } } sort keys %EsimSmdp::forms);
+$_->{server} = $_->{server} =~ tr/ /_/r foreach @{ $smdp->{cases} };
+$smdp->start;
+my @plain = $smdp->check;
+my %case = map { $_->{form} => $_ } @plain;
+
+sub of { my ($form, $columns) = @_; return value($node, $db, "SELECT $columns FROM esim_operation o JOIN esim_profile p ON p.id = o.profile WHERE o.id = '$case{$form}{id}'"); }
+my $what = q(p.iccid IS NOT NULL, p.reserved_eid IS NOT NULL, p.matching_id IS NOT NULL, p.smdp_address, p.activation_code IS NOT NULL, p.rsp_state);
+is(of('reserve for an eUICC', $what), 't|t|f|smdp.example.com|f|Released', 'for an eUICC: no MatchingID, no activation code');
+is(of('reserve with a MatchingID of ours', $what), 't|f|t|smdp.example.com|t|Released', 'with a MatchingID: an activation code');
+like(of('reserve with a MatchingID of ours', 'p.matching_id, p.activation_code'), qr/^([0-9A-Z]{5}(?:-[0-9A-Z]{5}){3})\|1\$smdp\.example\.com\$\1$/, 'of ours: four times five letters and digits');
+is(of('reserve with a given MatchingID', 'p.matching_id'), "GIVEN-$case{'reserve with a given MatchingID'}{n}", 'the given MatchingID');
+like(of('reserve with a confirmation code', 'p.activation_code'), qr/\$\$1$/, 'a confirmation code: the activation code asks for it');
+is(of('reserve with a confirmation code', q(p.activation_code::text LIKE '%4711%' OR o::text LIKE '%4711%')), 'f', 'the code itself stands nowhere');
+is(of('reserve without release', $what), 't|f|t|smdp.example.com|t|Confirmed', 'without release: Confirmed');
+is(of('reserve with an SM-DS', 'p.matching_id IS NOT NULL'), 't', 'an SM-DS: a MatchingID, by which its event is named');
+is(of('reserve an ICCID', 'p.iccid'), $case{'reserve an ICCID'}{iccid}, 'the ICCID that was asked for');
+foreach my $final ('Available', 'Unavailable')
 {
-	foreach my $fault (qw(timeout_after_effect timeout_before_effect reset_after_effect malformed_json truncated_json empty_body
-		wrong_types duplicate_keys invalid_utf8 nul_bytes wrong_content_type oversized_json deep_json endless_body truncated_body
-		slow_drip redirect))
+	is(of("cancel-order of a RELEASED profile, $final", 'p.rsp_state'), $final, "cancel-order: $final");
+	my ($item) = @{ $simulator->get('/es2plus/profiles?iccid=' . of("cancel-order of a RELEASED profile, $final", 'p.iccid'))->{profiles} };
+	is($item->{state}, $final, "and $final it is at the SM-DP+");
+}
+
+# What the requests look like, to the letter: headers, members, their forms, in SGP.22 6.5's schemas.
+my %pattern = (
+	eid => qr/^[0-9]{32}$/, iccid => qr/^[0-9]{19}[0-9F]?$/, profileType => qr/^.{1,255}$/, matchingId => qr/^[A-Z0-9-]{0,255}$/, confirmationCode => qr/^.{1,255}$/,
+	smdsAddress => qr/^[a-zA-Z0-9.-]+$/, finalProfileStatusIndicator => qr/^(?:Available|Unavailable)$/);
+my %members = (
+	downloadOrder => [ [], [ 'eid', 'iccid', 'profileType' ] ],
+	confirmOrder => [ [ 'iccid', 'releaseFlag' ], [ 'eid', 'matchingId', 'confirmationCode', 'smdsAddress' ] ],
+	cancelOrder => [ [ 'iccid', 'finalProfileStatusIndicator' ], [ 'eid', 'matchingId' ] ],
+	releaseProfile => [ [ 'iccid' ], [] ]);
+my %seen;
+my %call_id;
+my @wrong;
+foreach my $request (grep { $_->{path} =~ m{/es2plus/} } @{ $simulator->get('/requests?n=512') })
+{
+	my ($function) = $request->{path} =~ m{^/[^/]+/gsma/rsp2/es2plus/(\w+)$};
+	my %header = map { lc $_ => $request->{headers}{$_} } keys %{ $request->{headers} };
+	my $body = eval { JSON::PP->new->utf8->decode($request->{body}) } // {};
+	my %left = %$body;
+	my $head = delete $left{header} // {};
+
+	$function //= 'none';
+	$seen{$function}++;
+	push @wrong, "$function: method $request->{method}" if $request->{method} ne 'POST';
+	push @wrong, "$function: Content-Type $header{'content-type'}" if $header{'content-type'} ne 'application/json';
+	push @wrong, "$function: X-Admin-Protocol" if ($header{'x-admin-protocol'} // '') !~ m{^gsma/rsp/v2\.[0-9]+\.[0-9]+$};
+	push @wrong, "$function: Content-Length" if ($header{'content-length'} // -1) != length $request->{body};
+	push @wrong, "$function: $_" foreach grep { exists $header{$_} } ('expect', 'transfer-encoding', 'authorization', 'x-correlator', 'cookie');
+	push @wrong, "$function: header " . encode_json($head) if join(' ', sort keys %$head) ne 'functionCallIdentifier functionRequesterIdentifier' ||
+		$head->{functionRequesterIdentifier} ne $EsimSmdp::requester || $call_id{ $head->{functionCallIdentifier} }++;
+	my ($required, $optional) = @{ $members{$function} // [ [], [] ] };
+	push @wrong, "$function: no $_" foreach grep { !exists $left{$_} } @$required;
+	foreach my $name (sort keys %left)
 	{
-		push @cases, { name => "download, $fault at $path", expect => 'WAITING_DEVICE',
-			rules => [ { path => $path, fault => $fault, count => 1 } ] };
+		push @wrong, "$function: $name" if !grep { $_ eq $name } @$required, @$optional;
+		push @wrong, "$function: $name is " . encode_json([ $left{$name} ]) if $name eq 'releaseFlag' ? !JSON::PP::is_bool($left{$name}) :
+			!defined $left{$name} || encode_json([ $left{$name} ]) !~ /^\["/ || $left{$name} !~ $pattern{$name};
 	}
-	push @cases, map { { name => "download, $_->[0] at $path", expect => $_->[1],
-		rules => [ { path => $path, fault => 'status', status => 200, code => $_->[0], ($_->[1] eq 'PARKED' ? () : (count => 1)) } ] } }
-	  $path eq 'downloadOrder'
-	  ? ([ '8.1.1/3.9', 'FAILED IDENTIFIER_NOT_FOUND' ], [ '8.2.1/1.2', 'FAILED PERMISSION_DENIED' ], [ '8.2.1/3.9', 'FAILED IDENTIFIER_NOT_FOUND' ],
-		[ '8.2.5/3.7', 'PARKED' ], [ '8.2.5/3.9', 'FAILED NOT_FOUND' ], [ '1.3.2/3.1', 'FAILED .+' ])
-	  : ([ '8.2.1/3.10', 'FAILED IDENTIFIER_MISMATCH' ], [ '8.2.1/3.1', 'FAILED IDENTIFIER_MISMATCH' ], [ '8.9/4.2', 'WAITING_DEVICE' ],
-		[ '8.9/5.1', 'WAITING_DEVICE' ]);
-	push @cases, map { { name => "download, $_ at $path", expect => 'WAITING_DEVICE',
-		rules => [ { path => $path, fault => 'status', status => $_, count => 1 } ] } } (429, 503);
+	push @wrong, "$function: an empty MatchingID without an EID" if exists $left{matchingId} && $left{matchingId} eq '' && !exists $left{eid};
+	push @wrong, "$function: an SM-DS without an EID" if exists $left{smdsAddress} && !exists $left{eid};
 }
-push @cases, { name => 'download without an ICCID, answer lost', no_iccid => 1, expect => 'FAILED OUTCOME_UNKNOWN',
-	rules => [ { path => 'downloadOrder', fault => 'timeout_after_effect', count => 1 } ] };
-push @cases, { name => 'download without an ICCID', no_iccid => 1, expect => 'WAITING_DEVICE', rules => [] };
-foreach my $case (@cases)
-{
-	my $server = server('case' . scalar(grep { $_->{id} } @cases));
+is(join("\n", @wrong), '', 'headers, members and their forms');
+is(join(' ', sort keys %seen), 'cancelOrder confirmOrder downloadOrder releaseProfile', 'all functions were seen');
+is(value($node, $db, q(SELECT count(*) FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation WHERE o.server LIKE 'form%' AND a.call_id IS NULL)), '0', 'each try keeps its functionCallIdentifier');
+is(scalar(grep { !$call_id{$_} } split /\n/, query($node, $db, q(SELECT a.call_id FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation WHERE o.server LIKE 'form%'))), 0, 'the one that was sent');
+$smdp->devices(@plain);
 
-	$case->{eid} = device($server);
-	$case->{iccid} = iccid(2000 + $n);
-	$case->{server} = $server;
-	$simulator->post('/es2plus/stock', $case->{no_iccid} ? { server => $server, profile_type => 'default', count => 5 }
-		: { server => $server, iccid => $case->{iccid} });
-	$simulator->fault({ server => $server, %$_ }) foreach @{ $case->{rules} };
-	$case->{id} = value($node, $db, 'SELECT esim_download(' . ($case->{no_iccid} ? "'$case->{eid}'" : "'$case->{eid}', '$case->{iccid}'") . ')');
-}
-foreach my $case (@cases)
-{
-	my $sql = "SELECT CASE WHEN status = 'ACCEPTED' THEN phase::text ELSE result || ' ' || coalesce(error_code, '') END ~ '^(?:$case->{expect})\$' FROM esim_operation WHERE id = '$case->{id}'";
+# ---- the answers to each request lost: after the effect in three ways, and before it ----
 
-	ok(wait_until($node, $db, $sql, 't', 60), "$case->{name}: $case->{expect}")
-	  or diag(query($node, $db, "SELECT o.phase, o.phase_reason, o.result, o.error_code, o.error_message, a.number, right(a.url, 20), a.http_status, a.outcome, left(a.detail, 60) FROM esim_operation o LEFT JOIN esim_attempt a ON a.operation = o.id WHERE o.id = '$case->{id}' ORDER BY a.number"));
-}
-# those that wait get their device
-foreach my $case (grep { $_->{expect} eq 'WAITING_DEVICE' } @cases)
+my @faults = (
+	[ 'time-out after the effect', 1, fault => 'timeout_after_effect' ], [ 'reset after the effect', 1, fault => 'reset_after_effect' ],
+	[ '503 after the effect', 1, fault => 'status', status => 503, effect => $true ], [ 'time-out before the effect', 0, fault => 'timeout_before_effect' ]);
+foreach my $form (sort keys %EsimSmdp::forms)
 {
-	$simulator->post('/es2plus/download', { server => $case->{server}, eid => $case->{eid} });
+	foreach my $path (EsimSmdp::paths($form))
+	{
+		foreach my $fault (@faults)
+		{
+			my ($name, $after, %rule) = @$fault;
+			my $f = $EsimSmdp::forms{$form};
+			my %case = (name => "$form, $name at $path", form => $form, expect => $as_it_should->($form), state => $f->{state}, deeds => [ EsimSmdp::effects($form) ],
+				rules => [ { path => $path, count => 1, %rule } ]);
+
+			# a second order would take a second profile
+			if ($f->{any} && $path eq 'downloadOrder')
+			{
+				%case = (%case, expect => 'FAILED OUTCOME_UNKNOWN', deeds => $after ? ['ordered'] : []);
+				$case{state} = $form =~ /^reserve/ ? 'FAILED' : undef;
+			}
+			# an order of which there is nothing to tell it by
+			if ($form =~ /of a FAILED profile/ && ($form =~ /, Available/ || $after))
+			{
+				%case = (%case, expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => $after ? $case{deeds} : ['ordered']);
+			}
+			# or perhaps not by its MatchingID
+			if ($form =~ /a confirmation that (was lost|never came)/ && ($1 eq 'never came' || $after))
+			{
+				%case = (%case, expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED', deeds => $1 eq 'was lost' ? $case{deeds} : ['ordered']);
+			}
+			$smdp->add(\%case);
+		}
+	}
 }
-my $waiting = join ', ', map { "'$_->{id}'" } grep { $_->{expect} eq 'WAITING_DEVICE' } @cases;
-ok($front->pump_until("SELECT count(*) FROM esim_operation WHERE id IN ($waiting) AND result IS DISTINCT FROM 'SUCCESS'", '0'), 'all that wait succeed when their devices come');
-is(value($node, $db, "SELECT count(*) FROM esim_operation o JOIN esim_profile p ON p.id = o.profile WHERE o.id IN ($waiting) AND p.state <> 'INSTALLED'"), '0', 'and are INSTALLED');
+$smdp->start;
+$smdp->devices($smdp->check);
 is(value($node, $db, q(SELECT count(*) FROM (SELECT call_id FROM esim_attempt WHERE call_id IS NOT NULL GROUP BY call_id HAVING count(*) > 1) c)), '0', 'every try has a functionCallIdentifier of its own');
 ledger_is_exact($simulator, 'ledger');
+is($simulator->get('/es2plus/summary')->{reused_call_ids}, 0, 'none was used twice');
 
 # ---- what the front end may get wrong ----
 
@@ -204,7 +300,8 @@ foreach my $command (
 	(map { my ($who, $extension) = @$_;
 		("openssl req -newkey rsa:2048 -nodes -subj /CN=$who -keyout $dir/$who.key -out $dir/$who.csr",
 		 "printf '$extension' > $dir/$who.ext && openssl x509 -req -days 2 -in $dir/$who.csr -CA $dir/ca.pem -CAkey $dir/ca.key -CAcreateserial -extfile $dir/$who.ext -out $dir/$who.pem") }
-		([ 'server', 'subjectAltName=IP:127.0.0.1,DNS:localhost' ], [ 'client', 'extendedKeyUsage=clientAuth' ])))
+		([ 'server', 'subjectAltName=IP:127.0.0.1,DNS:localhost' ], [ 'client', 'extendedKeyUsage=clientAuth' ])),
+	"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=stranger -keyout $dir/stranger.key -out $dir/stranger.pem")
 {
 	system("($command) >/dev/null 2>&1") == 0 or die $command;
 }
@@ -219,6 +316,24 @@ ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", '
 $node->safe_psql($db, "CREATE USER MAPPING FOR PUBLIC SERVER tls OPTIONS (client_cert '$dir/client.pem', client_key '$dir/client.key')");
 ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'with one it goes on by itself')
   or diag(query($node, $db, "SELECT phase, phase_reason FROM esim_operation WHERE id = '$id'"));
+
+# the same as texts, and as one text; a certificate of another authority
+my %pem = map { $_ => PostgreSQL::Test::Utils::slurp_file("$dir/$_") } qw(ca.pem client.pem client.key stranger.pem stranger.key);
+foreach my $way ([ 'texts', "client_cert '$pem{'client.pem'}', client_key '$pem{'client.key'}'", 'WAITING_DEVICE' ],
+	[ 'one text', "client_cert '$pem{'client.pem'}$pem{'client.key'}'", 'WAITING_DEVICE' ],
+	[ 'a stranger', "client_cert '$pem{'stranger.pem'}', client_key '$pem{'stranger.key'}'", 'PARKED' ])
+{
+	my ($name, $mapping, $phase) = @$way;
+	my $as = 'tls_' . $name =~ s/ /_/r;
+
+	create_server($node, $db, $tls, $as, protocol => 'es2plus', url => "$tls->{url}/tls", requester_id => 'me', timeout => '5 s', ca_file => $pem{'ca.pem'}, smdp_address => 'smdp.example.com');
+	$node->safe_psql($db, qq(CREATE USER MAPPING FOR PUBLIC SERVER "$as" OPTIONS ($mapping)));
+	$eid = device($as);
+	$id = value($node, $db, "SELECT esim_download('$eid', '@{[iccid(9000 + ++$n)]}', server => '$as')");
+	ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", $phase), "mutual TLS, $name: $phase")
+	  or diag(query($node, $db, "SELECT phase, phase_reason FROM esim_operation WHERE id = '$id'"));
+	like(value($node, $db, "SELECT phase_reason FROM esim_operation WHERE id = '$id'"), qr/credentials|certificate|let this client in/, 'and the row says why') if $phase eq 'PARKED';
+}
 
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
 $node->stop;

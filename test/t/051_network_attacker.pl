@@ -127,7 +127,7 @@ sub tls_peer
 # A peer that speaks no TLS: keeps what comes, and says answer to each first bytes.
 sub plain_peer
 {
-	my ($name, $answer) = @_;
+	my ($name, $answer, %how) = @_;
 	my $listen = IO::Socket::INET->new(Listen => 50, LocalAddr => '127.0.0.1', Proto => 'tcp') or die "listen: $!";
 	my $file = write_file("$name.got", '');
 	my $port = $listen->sockport;
@@ -153,6 +153,7 @@ sub plain_peer
 				{
 					PostgreSQL::Test::Utils::append_to_file($file, $data);
 					syswrite($socket, $answer) if defined $answer;
+					shutdown $socket, 1 if $how{close};
 				}
 				else
 				{
@@ -241,11 +242,12 @@ sub attack
 {
 	my ($name, $peer, $reason, %options) = @_;
 	my $host = delete $options{host} // '127.0.0.1';
+	my $why = delete $options{why} // qr/is not trusted/;
 	my $server = 's' . (@asked + 1);
 
 	ok(accepts($peer), "$name: the peer is there");
 	my ($id, $eid, $iccid) = ask($server, "https://$host:$peer->{port}/esim-profile-management/vwip", %options);
-	push @asked, { name => $name, peer => $peer, reason => $reason, id => $id, eid => $eid, iccid => $iccid };
+	push @asked, { name => $name, peer => $peer, reason => $reason, why => $why, id => $id, eid => $eid, iccid => $iccid };
 	return;
 }
 
@@ -270,22 +272,32 @@ like(got($good), qr/\Q$iccid\E/, 'control: and the operation');
 my $certificate = qr/certificate/i;
 attack('self-signed certificate', tls_peer('self_peer', 'self'), $certificate);
 attack('certificate of another authority', tls_peer('stranger_peer', 'stranger'), $certificate);
-attack('expired certificate', tls_peer('expired_peer', 'expired'), qr/certificate.*expired/i);
-attack('certificate of another host', tls_peer('elsewhere_peer', 'elsewhere'), $certificate);
-attack('certificate of another host, by name', tls_peer('elsewhere_peer2', 'elsewhere'), $certificate, host => 'localhost');
-attack('the host only in the common name', tls_peer('common_peer', 'common_name'), $certificate, host => 'localhost');
-attack('certificate of the name, asked for by address', tls_peer('no_address_peer', 'no_address'), $certificate);
-attack('certificate of any host', tls_peer('wildcard_peer', 'wildcard'), $certificate, host => 'localhost');
-attack('certificate of any address', tls_peer('wildcard_peer2', 'wildcard'), $certificate);
+attack('expired certificate', tls_peer('expired_peer', 'expired'), qr/certificate.*expired/i, why => qr/certificate has expired/);
+attack('certificate of another host', tls_peer('elsewhere_peer', 'elsewhere'), $certificate, why => qr/for another host name/);
+attack('certificate of another host, by name', tls_peer('elsewhere_peer2', 'elsewhere'), $certificate, host => 'localhost', why => qr/for another host name/);
+attack('the host only in the common name', tls_peer('common_peer', 'common_name'), $certificate, host => 'localhost', why => qr/for another host name/);
+attack('certificate of the name, asked for by address', tls_peer('no_address_peer', 'no_address'), $certificate, why => qr/for another host name/);
+attack('certificate of any host', tls_peer('wildcard_peer', 'wildcard'), $certificate, host => 'localhost', why => qr/for another host name/);
+attack('certificate of any address', tls_peer('wildcard_peer2', 'wildcard'), $certificate, why => qr/for another host name/);
 attack('certificate of a client', tls_peer('client_peer', 'client'), $certificate);
 attack('certificate signed by a server\'s', tls_peer('leaf_peer', 'below_leaf'), $certificate);
 attack('the system\'s authorities, a private one', tls_peer('system_peer', 'good'), $certificate, ca_file => PostgreSQL::Test::Utils::slurp_file("$directory/other_ca.pem"));
-attack('TLS 1.0', tls_peer('tls10_peer', 'good', '-tls1 -cipher ALL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i);
-attack('TLS 1.1', tls_peer('tls11_peer', 'good', '-tls1_1 -cipher ALL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i);
-attack('no encryption', tls_peer('null_peer', 'good', '-tls1_2 -cipher NULL:eNULL:aNULL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i);
-attack('plain HTTP at the port of TLS', plain_peer('http_peer', "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), qr/TLS|SSL/i);
-attack('a TLS alert', plain_peer('alert_peer', "\x15\x03\x03\x00\x02\x02\x28"), qr/TLS|SSL/i);
-attack('something else', plain_peer('noise_peer', "\x00" x 2000), qr/TLS|SSL/i);
+attack('TLS 1.0', tls_peer('tls10_peer', 'good', '-tls1 -cipher ALL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i, why => qr/no TLS version/);
+attack('TLS 1.1', tls_peer('tls11_peer', 'good', '-tls1_1 -cipher ALL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i, why => qr/no TLS version/);
+attack('no encryption', tls_peer('null_peer', 'good', '-tls1_2 -cipher NULL:eNULL:aNULL:@SECLEVEL=0'), qr/TLS|SSL|reset|closed/i, why => qr/ended the TLS handshake/);
+attack('plain HTTP at the port of TLS', plain_peer('http_peer', "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), qr/TLS|SSL/i, why => qr/does not speak TLS/);
+attack('a TLS alert', plain_peer('alert_peer', "\x15\x03\x03\x00\x02\x02\x28"), qr/TLS|SSL/i, why => qr/ended the TLS handshake/);
+attack('something else', plain_peer('noise_peer', "\x00" x 2000), qr/TLS|SSL/i, why => qr/TLS/);
+
+# a server that wants to know who we are: TLS 1.2, where it says so before anything is sent
+my $verifying = '-tls1_2 -Verify 1 -verify_return_error -CAfile ' . "$directory/ca.pem";
+my %pem = map { $_ => PostgreSQL::Test::Utils::slurp_file("$directory/$_") } qw(client.pem client.key self.pem self.key stranger.pem stranger.key);
+attack('no client certificate', tls_peer('verifying_peer', 'good', $verifying), qr/TLS|SSL/, why => qr/ended the TLS handshake|asks for a client certificate/);
+attack('a client certificate of another authority', tls_peer('verifying_peer2', 'good', $verifying), qr/TLS|SSL|certificate/, why => qr/does not (?:trust|accept) the client certificate/,
+	mapping => "token '$token', client_cert '$pem{'stranger.pem'}', client_key '$pem{'stranger.key'}'");
+attack('a self-signed client certificate', tls_peer('verifying_peer3', 'good', $verifying), qr/TLS|SSL|certificate/, why => qr/does not (?:trust|accept) the client certificate/,
+	mapping => "token '$token', client_cert '$pem{'self.pem'}', client_key '$pem{'self.key'}'");
+attack('the handshake is cut', plain_peer('cut_peer', "\x16\x03\x03\x00\x40\x02", close => 1), qr/TLS|SSL/i, why => qr/broke off the TLS handshake/);
 
 # the peers with old TLS do work with who wants that
 SKIP:
@@ -303,14 +315,14 @@ my $behind = plain_peer('behind_token');
 ok(accepts($token_peer), 'the peer at the token endpoint is there');
 ($id, $eid, $iccid) = ask('with_token', "https://127.0.0.1:$behind->{port}/esim-profile-management/vwip", auth_method => 'client_secret_post',
 	token_url => "https://127.0.0.1:$token_peer->{port}/oauth2/token", mapping => "client_id 'client', client_secret '$secret'");
-push @asked, { name => 'token endpoint with another certificate', peer => $token_peer, reason => $certificate, id => $id, eid => $eid, iccid => $iccid };
+push @asked, { name => 'token endpoint with another certificate', peer => $token_peer, reason => $certificate, why => qr/access token/, id => $id, eid => $eid, iccid => $iccid };
 
 foreach my $asked (@asked)
 {
 	ok(wait_until($node, $database, "SELECT phase NOT IN ('QUEUED', 'SENT') AND phase_reason IS NOT NULL FROM esim_operation WHERE id = '$asked->{id}'", 't', 30), "$asked->{name}: was tried");
 	my ($status, $phase, $reason) = split /\|/, value($node, $database, "SELECT status, phase, phase_reason FROM esim_operation WHERE id = '$asked->{id}'");
 	is($status, 'ACCEPTED', "$asked->{name}: the operation waits");
-	like($reason, qr/certificate|TLS|token/i, "$asked->{name}: and says why");
+	like($reason, $asked->{why}, "$asked->{name}: and says why");
 	my $detail = value($node, $database, "SELECT string_agg(DISTINCT detail, '; ') FROM esim_attempt WHERE operation = '$asked->{id}'");
 	like($detail, $asked->{reason}, "$asked->{name}: its attempt says so in full");
 	nothing_of(got($asked->{peer}), $asked->{name}, $asked);

@@ -38,6 +38,7 @@ sub pump
 {
 	my ($self) = @_;
 	my @all = $self->{sink}->requests(qr{^/ok/});
+	my @statements;
 	my @outcomes;
 
 	foreach my $request (@all[ $self->{taken} .. $#all ])
@@ -52,10 +53,10 @@ sub pump
 		}
 		$event = '{}' if $event eq '';
 		my $options = encode_json({ headers => $request->{headers}, defined $query ? (query => $query) : () });
-		push @outcomes, $self->{node}->safe_psql($self->{database},
-			"SELECT esim_receive('$server', " . literal($event) . ', ' . literal($options) . ')');
+		push @statements, "SELECT esim_receive('$server', " . literal($event) . ', ' . literal($options) . ')';
 		$self->{taken}++;
 	}
+	@outcomes = split /\n/, $self->{node}->safe_psql($self->{database}, join(";\n", @statements)) if @statements;
 	push @{ $self->{outcomes} }, @outcomes;
 	return @outcomes;
 }

@@ -1050,6 +1050,7 @@ test_waits(void)
 	begin();
 	none.auth_failed = false;
 	none.tls_failed = true;
+	none.tls_reason = "the server's certificate is not trusted";
 	rsp_conversation_reset(&conv);
 	rsp_camara.answer(&conv, &none);
 	check(waits(RSP_PHASE_RETRYING) && strstr(conv.action.message, "certificate") != NULL,

@@ -509,8 +509,8 @@ test_reserve(void)
 	check(conv.facts.matching_id[0] == '\0' && conv.facts.activation_code[0] == '\0' &&
 		  text_is(conv.facts.reserved_eid, EID1) &&
 		  text_is(conv.facts.smdp_address, "rsp.example.com") &&
-		  text_is(conv.facts.rsp_id, ICCID1) && text_is(conv.facts.rsp_state, "Released"),
-		  "no matching ID for an EID");
+		  text_is(conv.facts.rsp_id, ICCID1F) && text_is(conv.facts.rsp_state, "Released"),
+		  "no matching ID for an EID; the ICCID as the server writes it");
 	check(sends == 2, "two requests");
 
 	/* of a type, with a MatchingID of ours */
@@ -552,7 +552,8 @@ test_reserve(void)
 	begin();
 	check(body_is("{\"iccid\":\"" ICCID1F "\",\"profileType\":\"A\"}"), "downloadOrder of an ICCID");
 	answer_ordered(ICCID1);
-	check(body_is("{\"iccid\":\"" ICCID1F "\",\"releaseFlag\":true}"), "no matching ID is sent");
+	check(body_is("{\"iccid\":\"" ICCID1 "\",\"releaseFlag\":true}"),
+		  "no matching ID is sent; the ICCID as the server writes it");
 	answer_confirmed("04386-AGYFT-A74Y8-3F815");
 	check(is(RSP_ACT_DONE) && conv.action.iccid[0] == '\0' &&
 		  text_is(conv.facts.activation_code, "1$rsp.example.com$04386-AGYFT-A74Y8-3F815"),
@@ -858,6 +859,12 @@ test_codes(void)
 		to_function(rows[i].function);
 		before = sends;
 		answer_failed(rows[i].subject, rows[i].reason);
+		if (strcmp(rows[i].subject, "8.2.1") == 0 && strcmp(rows[i].reason, "3.9") == 0 &&
+			sends_to(rows[i].function) && sends == before + 1)
+		{
+			/* the ICCID without padding */
+			answer_failed(rows[i].subject, rows[i].reason);
+		}
 		snprintf(said, sizeof(said), "%s/%s", rows[i].subject, rows[i].reason);
 		switch (rows[i].expected)
 		{
@@ -904,7 +911,24 @@ test_codes(void)
 	answer_ordered(ICCID1F);
 	answer_failed("8.2.6", "2.1");
 	check(fails("INVALID_ARGUMENT") && state_is(RSP_STATE_FAILED) &&
-		  text_is(conv.action.iccid, ICCID1), "half done: FAILED, with the ICCID of the order");
+		  text_is(conv.action.iccid, ICCID1) && text_is(conv.facts.rsp_id, ICCID1F) &&
+		  conv.facts.matching_id[0] == '\0', "half done: FAILED, with the ICCID of the order");
+	setup(RSP_DOWNLOAD);
+	begin();
+	answer_ordered(ICCID1F);
+	answer_failed("8.2.6", "2.1");
+	check(fails("INVALID_ARGUMENT") && text_is(conv.facts.reserved_eid, EID1),
+		  "half done: with the EID of the order");
+	setup(RSP_RESERVE);
+	op.profile_type = "A";
+	begin();
+	answer_ordered(ICCID1F);
+	strcpy(said, body_text("matchingId"));
+	answer_outcome(HTTP_LOST);
+	again();
+	answer_failed("8.2.6", "2.1");
+	check(fails("INVALID_ARGUMENT") && text_is(conv.facts.matching_id, said),
+		  "and with the matching ID that may stand");
 	setup(RSP_RESERVE);
 	begin();
 	answer_failed("8.2.5", "3.9");
@@ -1006,8 +1030,8 @@ test_http(void)
 	setup(RSP_RELEASE);
 	begin();
 	answer(500, "{\"header\":{\"functionExecutionStatus\":{\"status\":\"Failed\",\"statusCodeData\":"
-		   "{\"subjectCode\":\"8.2.1\",\"reasonCode\":\"3.9\"}}}}");
-	check(fails("IDENTIFIER_NOT_FOUND"), "a failure in its own shape counts with any status");
+		   "{\"subjectCode\":\"8.2.1\",\"reasonCode\":\"1.2\"}}}}");
+	check(fails("PERMISSION_DENIED"), "a failure in its own shape counts with any status");
 	setup(RSP_RELEASE);
 	begin();
 	answer(500, DONE);
@@ -1261,7 +1285,46 @@ test_lost(void)
 	answer_outcome(HTTP_LOST);
 	again();
 	answer_failed("8.2.1", "3.9");
+	check(sends_to("cancelOrder") && text_is(body_text("iccid"), ICCID1), "not known with padding");
+	answer_failed("8.2.1", "3.9");
 	check(is(RSP_ACT_DONE), "there is no such profile any more");
+
+	/* whether the matching ID was confirmed is not known */
+	setup(RSP_CANCEL_ORDER);
+	op.state = RSP_STATE_FAILED;
+	op.profile_matching_id = "MINE";
+	op.rsp_id = ICCID1F;
+	begin();
+	check(text_is(body_text("matchingId"), "MINE") && text_is(body_text("iccid"), ICCID1F),
+		  "a failed order is cancelled with its matching ID");
+	answer_failed("8.2.6", "3.10");
+	check(sends_to("cancelOrder") && json_object_get(last_body, "matchingId") == NULL,
+		  "or without, if there is none");
+	answer(200, DONE);
+	check(is(RSP_ACT_DONE) && state_is(RSP_STATE_CANCELLED), "it is cancelled");
+	setup(RSP_CANCEL_ORDER);
+	op.state = RSP_STATE_FAILED;
+	op.profile_matching_id = "MINE";
+	op.rsp_id = ICCID1F;
+	begin();
+	answer_outcome(HTTP_LOST);
+	again();
+	answer_failed("8.2.6", "3.10");
+	check(fails("OUTCOME_UNKNOWN"), "after a lost answer that may mean either");
+	setup(RSP_CANCEL_ORDER);
+	op.state = RSP_STATE_FAILED;
+	op.profile_matching_id = "MINE";
+	op.rsp_id = ICCID1F;
+	begin();
+	answer_failed("8.2.6", "3.10");
+	answer_outcome(HTTP_LOST);
+	check(fails("OUTCOME_UNKNOWN"), "without a matching ID a lost answer is not repeated");
+	setup(RSP_CANCEL_ORDER);
+	op.rsp_id = ICCID1;
+	begin();
+	check(text_is(body_text("iccid"), ICCID1), "an ICCID that the server writes without padding");
+	answer_failed("8.2.1", "3.9");
+	check(fails("IDENTIFIER_NOT_FOUND") && sends == 1, "is written in no other way");
 	setup(RSP_CANCEL_ORDER);
 	begin();
 	answer_outcome(HTTP_LOST);
@@ -1593,6 +1656,23 @@ test_event(void)
 	check(reads("{\"iccid\":\"" ICCID1 "\",\"notificationPointId\":4.0,"
 				"\"notificationPointStatus\":\"executed-success\"}") && progress.point == 4,
 		  "status as a word, point with a fraction of nothing");
+	check(reads("{\"header\":{\"functionRequesterIdentifier\":\"smdp\",\"functionCallIdentifier\":\"8\"},"
+				"\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\",\"profileType\":\"A\","
+				"\"timestamp\":\"2026-11-22T13:14:15Z\",\"notificationEvent\":4,"
+				"\"notificationEventStatus\":{\"status\":\"Executed-Success\"},\"tac\":\"35008957\","
+				"\"imei\":\"350089571234565\",\"resultData\":\"AAAA\"}") &&
+		  progress.v3 && progress.point == 4 && progress.execution.status == ES2PLUS_SUCCESS &&
+		  text_is(progress.iccid, ICCID1) && text_is(progress.eid, EID1) &&
+		  text_is(progress.time, "2026-11-22T13:14:15Z"), "HandleNotification");
+	check(reads("{\"notificationEvent\":\"11\",\"notificationEventStatus\":{\"status\":\"Failed\"}}") &&
+		  progress.v3 && progress.iccid[0] == '\0' && progress.point == 11,
+		  "HandleNotification about no profile");
+	check(reads("{\"iccid\":\"" ICCID1 "\",\"notificationPointId\":3,\"notificationEvent\":4," STATE "}") &&
+		  !progress.v3 && progress.point == 3, "both: HandleDownloadProgressInfo");
+	check(!reads("{\"iccid\":\"" ICCID1 "\",\"notificationEvent\":4," STATE "}") &&
+		  !reads("{\"iccid\":\"12\",\"notificationEvent\":4,\"notificationEventStatus\":{\"status\":\"Failed\"}}") &&
+		  !reads("{\"iccid\":\"" ICCID1 "\",\"notificationEvent\":[],\"notificationEventStatus\":{\"status\":\"Failed\"}}"),
+		  "HandleNotification that is none");
 	for (i = 0; i < lengthof(times); i++)
 	{
 		snprintf(text, sizeof(text), "{\"iccid\":\"" ICCID1 "\",\"notificationPointId\":1," STATE ",%s}",

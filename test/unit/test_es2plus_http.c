@@ -518,7 +518,8 @@ test_codes(void)
 	{
 		prepare(codes[i].sequence, false);
 		snprintf(rule, sizeof(rule), "{\"fault\":\"status\",\"status\":200,\"code\":\"%s\","
-				 "\"path\":\"%s\",\"count\":1}", codes[i].code, codes[i].function);
+				 "\"path\":\"%s\",\"count\":%d}", codes[i].code, codes[i].function,
+				 codes[i].passes ? 1 : 2);
 		control("fault", rule);
 		run();
 		if (codes[i].passes)

@@ -654,6 +654,61 @@ make_certificates(void)
 		"-days $3 -extfile $2.ext -out $1.pem 2>/dev/null; done", dir);
 }
 
+/* a request that does not come about, and why not */
+static void
+expect_tls(HttpEndpoint *endpoint, const char *reason, const char *name)
+{
+	HttpRequest *request = call(endpoint, "POST", "/ok?tls", "{}", false);
+	const HttpAnswer *answer = http_request_answer(request);
+	bool		good = answer->outcome == HTTP_NOT_SENT && answer->tls_failed &&
+		answer->tls_reason != NULL && strstr(answer->tls_reason, reason) != NULL;
+	char		line[200];
+
+	snprintf(line, sizeof(line), "TLS: %s: %s", name, reason);
+	ok(good, line);
+	if (!good)
+		printf("# %s; %s; %s\n", outcome_names[answer->outcome], answer->error,
+			   answer->tls_reason != NULL ? answer->tls_reason : "no reason");
+	http_request_free(request);
+}
+
+/* A process that answers each connection's first bytes with these, and closes it. */
+static pid_t
+raw_peer(const char *said, size_t length, int *port)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t	size = sizeof(address);
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	pid_t		pid;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
+		listen(fd, 5) != 0 || getsockname(fd, (struct sockaddr *) &address, &size) != 0 ||
+		(pid = fork()) < 0)
+	{
+		printf("Bail out! no peer\n");
+		exit(1);
+	}
+	*port = ntohs(address.sin_port);
+	while (pid == 0)
+	{
+		int			client = accept(fd, NULL, NULL);
+		char		first[4096];
+
+		if (client < 0)
+			_exit(0);
+		if (read(client, first, sizeof(first)) > 0 && length > 0 &&
+			write(client, said, length) < 0)
+			_exit(1);
+		shutdown(client, SHUT_WR);
+		while (read(client, first, sizeof(first)) > 0)
+			;
+		close(client);
+	}
+	close(fd);
+	return pid;
+}
+
 static void
 test_tls(void)
 {
@@ -672,13 +727,31 @@ test_tls(void)
 		const char *key;
 		const char *ca;
 		const char *error;
+		const char *reason;
 	}			cases[] =
 	{
-		{"self-signed", "self.pem", "self.key", "ca.pem", "self-signed"},
-		{"wrong host", "wrong.pem", "server.key", "ca.pem", "not accepted"},
-		{"expired", "expired.pem", "server.key", "ca.pem", "expired"},
-		{"unknown CA", "good.pem", "server.key", "self.pem", "issuer"},
+		{"self-signed", "self.pem", "self.key", "ca.pem", "self-signed", "certificate is not trusted"},
+		{"wrong host", "wrong.pem", "server.key", "ca.pem", "not accepted", "another host name"},
+		{"expired", "expired.pem", "server.key", "ca.pem", "expired", "certificate has expired"},
+		{"unknown CA", "good.pem", "server.key", "self.pem", "issuer", "certificate is not trusted"},
 	};
+#define ALERT(code) "\x15\x03\x03\x00\x02\x02" code, 7
+	static const struct
+	{
+		const char *name;
+		const char *said;
+		size_t		length;
+		const char *reason;
+	}			ends[] =
+	{
+		{"alert handshake_failure", ALERT("\x28"), "ended the TLS handshake"},
+		{"alert protocol_version", ALERT("\x46"), "no TLS version"},
+		{"alert internal_error", ALERT("\x50"), "ended the TLS handshake"},
+		{"plain HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", 28, "does not speak TLS"},
+		{"closed", "", 0, "broke off the TLS handshake"},
+		{"half a record", "\x16\x03\x03\x00\x40\x02", 6, "broke off the TLS handshake"},
+	};
+	int			raw_port;
 	int			i;
 
 	make_certificates();
@@ -702,11 +775,12 @@ test_tls(void)
 		answer = http_request_answer(request);
 		usleep(50000);
 		good = answer->outcome == HTTP_NOT_SENT && answer->tls_failed &&
-			strstr(answer->error, cases[i].error) != NULL && server.bytes == bytes;
+			strstr(answer->error, cases[i].error) != NULL && server.bytes == bytes &&
+			answer->tls_reason != NULL && strstr(answer->tls_reason, cases[i].reason) != NULL;
 		snprintf(name, sizeof(name), "TLS: %s: not a byte of the request seen", cases[i].name);
 		ok(good, name);
 		if (!good)
-			printf("# %s\n", answer->error);
+			printf("# %s; %s\n", answer->error, answer->tls_reason);
 		http_request_free(request);
 		http_endpoint_release(endpoint);
 	}
@@ -748,6 +822,20 @@ test_tls(void)
 	expect(endpoint, "POST", "/ok", "{}", HTTP_NOT_SENT, 0, "");
 	http_endpoint_release(endpoint);
 
+	/* a peer that ends the handshake in one way or another */
+	options.timeout_ms = 5000;
+	for (i = 0; i < (int) (sizeof(ends) / sizeof(ends[0])); i++)
+	{
+		pid_t		peer = raw_peer(ends[i].said, ends[i].length, &raw_port);
+
+		options.base_url = url_of("https", raw_port, "");
+		endpoint = endpoint_of(&options);
+		expect_tls(endpoint, ends[i].reason, ends[i].name);
+		http_endpoint_release(endpoint);
+		kill(peer, SIGKILL);
+		waitpid(peer, NULL, 0);
+	}
+
 	/* a client certificate */
 	options.timeout_ms = 5000;
 	mutual_port = server_start(file_of("good.pem"), file_of("server.key"), file_of("ca.pem"));
@@ -757,8 +845,9 @@ test_tls(void)
 	ok(http_request_answer(request)->outcome == HTTP_NOT_SENT &&
 	   http_request_answer(request)->tls_failed && server_count(160) == 0,
 	   "TLS: no client certificate");
-	printf("# %s\n", http_request_answer(request)->error);
 	http_request_free(request);
+	for (i = 0; i < 5; i++)
+		expect_tls(endpoint, "for a client certificate", "no client certificate");
 	http_endpoint_release(endpoint);
 	options.client_cert = cert;
 	options.client_key = key;
@@ -773,6 +862,7 @@ test_tls(void)
 	options.client_key = file_of("ca.key");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=mismatch", "{}", HTTP_NOT_SENT, 0, "client certificate");
+	expect_tls(endpoint, "client certificate or its key cannot be used", "another's key");
 	http_endpoint_release(endpoint);
 	options.client_cert = text_of("self.pem");
 	options.client_key = text_of("self.key");
@@ -781,8 +871,9 @@ test_tls(void)
 	ok(http_request_answer(request)->outcome == HTTP_NOT_SENT &&
 	   http_request_answer(request)->tls_failed && server_count(161) == 0,
 	   "TLS: a client certificate of another CA");
-	printf("# %s\n", http_request_answer(request)->error);
 	http_request_free(request);
+	for (i = 0; i < 5; i++)
+		expect_tls(endpoint, "the client certificate", "a client certificate of another CA");
 	http_endpoint_release(endpoint);
 	free((char *) options.client_cert);
 	free((char *) options.client_key);
