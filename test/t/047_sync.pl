@@ -15,7 +15,7 @@ use EsimTwilio;
 my $db = 'postgres';
 my $simulator = start_simulator();
 my $node = new_node('sync', preload => 1, settings => ['esim.poll_interval = 500ms']);
-my $size = ($ENV{ESIM_SYNC_SIZE} // 4000) + 0;
+my $size = ($ENV{ESIM_SYNC_SIZE} // 2000) + 0;
 
 create_database($node, $db);
 
@@ -118,6 +118,22 @@ waitpid $pid, 0;
 ends($id, 'SUCCESS', 'and applied when the lock is gone');
 is(value($node, $db, q(SELECT count(*), count(sim_id), min(state), min(subscription_status) FROM esim_profile WHERE server = 'locked')), '4|4|RELEASED|NEW', 'with everything that it said');
 is(value($node, $db, q(SELECT count(*) FROM esim_deferred)), '0', 'nothing is left over');
+
+# the outcome of a request that acts meets a lock: what was answered counts, it is not sent again
+server('held', reserve_ms => 2500, options => { event_url => 'http://127.0.0.1:9/callback' });
+$id = call(q(esim_reserve(generate_matching_id => true, server => 'held')));
+$pid = fork() // die "fork: $!";
+if ($pid == 0)
+{
+	exec 'psql', '-X', '-q', '-d', $node->connstr($db), '-c',
+	  q(BEGIN; SELECT 1 FROM esim_profile WHERE server = 'held' FOR UPDATE; SELECT pg_sleep(5); COMMIT)
+	  or die $!;
+}
+ok(wait_until($node, $db, q(SELECT count(*) > 0 FROM esim_deferred), 't'), 'an outcome of a reservation is recorded');
+waitpid $pid, 0;
+ends($id, 'SUCCESS', 'and applied');
+is(value($node, $db, "SELECT p.state, p.rsp_id = o.rsp_operation_id, p.sim_id IS NOT NULL, p.activation_code IS NOT NULL FROM esim_profile p JOIN esim_operation o ON o.profile = p.id WHERE o.id = '$id'"), 'RELEASED|t|t|t', 'with all that was learned');
+is(scalar @{ api($simulator, 'held', 'GET', 'ESimProfiles')->{esim_profiles} }, 1, 'one profile was made');
 
 # ---- an answer that was lost, and a sync in between: one profile, and it is the reservation's ----
 
