@@ -560,6 +560,38 @@ depth_is_fine(const char *text, size_t length)
 }
 
 /*
+ * Numbers that are integers and have been read as reals become integers.
+ * Reference stolen; depth is bounded.
+ */
+static json_t *
+integers_again(json_t *json)
+{
+	const char *key;
+	json_t	   *value;
+	void	   *next;
+	size_t		i;
+	double		number = json_real_value(json);
+
+	if (json_is_real(json) && number >= -9007199254740992.0 && number <= 9007199254740992.0 &&
+		number == (double) (json_int_t) number)
+	{
+		json_decref(json);
+		return json_integer((json_int_t) number);
+	}
+	if (json_is_array(json))
+	{
+		json_array_foreach(json, i, value)
+			json_array_set_new(json, i, integers_again(json_incref(value)));
+	}
+	else if (json_is_object(json))
+	{
+		json_object_foreach_safe(json, next, key, value)
+			json_object_set_new(json, key, integers_again(json_incref(value)));
+	}
+	return json;
+}
+
+/*
  * See rsp.h.  The caller owns the reference.
  */
 json_t *
@@ -609,6 +641,12 @@ rsp_json(const char *text, size_t length, const char **reason)
 	}
 
 	json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
+	if (json == NULL && json_error_code(&error) == json_error_numeric_overflow)
+	{
+		/* JSON's integers have no limits; such a one is in some member, of no use to us */
+		json = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+		json = integers_again(json);
+	}
 	if (json == NULL)
 	{
 		switch (json_error_code(&error))

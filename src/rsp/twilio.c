@@ -2418,8 +2418,10 @@ profile_created(RspConversation *c, const HttpAnswer *answer)
 		if (good && ((eid != NULL && p.eid[0] != '\0' && strcmp(eid, p.eid) != 0) ||
 					 (op->rsp_id != NULL && strcmp(op->rsp_id, p.sid) == 0)))
 		{
+			/* something was created: never again */
 			why = "the answer is about another ESimProfile";
 			good = false;
+			put(op->memo, "senseless", json_integer(FEW));
 		}
 		if (!good)
 		{
@@ -3118,8 +3120,10 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 		json_decref(value);
 		if (good && fleet.name[0] != '\0' && strcmp(fleet.name, op->fleet) != 0)
 		{
+			/* something was created: never again */
 			why = "the answer is about another Fleet";
 			good = false;
+			put(op->memo, "senseless", json_integer(FEW));
 		}
 		if (!good)
 		{

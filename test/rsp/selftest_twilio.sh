@@ -328,5 +328,25 @@ while [ -n "$next" ] && [ $pages -lt 10 ]; do
 done
 is 'all pages' "$n in $pages" '2500 in 3'
 
+# ---- lies, and shorter pages ----
+
+control config '{"server":"liar","supersim":{"page_size":2,"lies":[
+	{"method":"GET","path":"/ESimProfiles","after":1,"resource":{"iccid":null,"status":"quantum"},"meta":{"key":"x"}},
+	{"path":"/Fleets","count":0,"status":502,"body":"<html>","content_type":"text/html"}]}}'
+control supersim/account '{"server":"liar","profiles":3}'
+base=$url/liar/supersim/v1
+get /ESimProfiles
+is 'pages are no longer than the setting' "$(grep -o '"iccid":' "$dir/body" | wc -l)" 2
+like 'the first answer is true' "$body" '"status":"available"'
+get /ESimProfiles
+like 'the second one is not' "$body" '"status":"quantum"'
+like 'null too' "$body" '"iccid":null'
+like 'nor what the list says of itself' "$body" '"key":"x"'
+get /ESimProfiles
+unlike 'the third one is' "$body" quantum
+get /Fleets
+is 'another status' "$status" 502
+is 'another body' "$body" '<html>'
+
 echo "1..$count"
 [ $failed = 0 ]

@@ -1,6 +1,6 @@
 # test/t/043_reserve.pl
-# Reservation and subscription, end to end: at an SM-DP+ and at Super SIM, lost answers at every
-# request, fleets, sync by paging; events through esim_receive().
+# Reservation and subscription, end to end: at an SM-DP+, with lost answers at every request, and at
+# Super SIM (042_twilio.pl has the rest of it); events through esim_receive().
 use strict;
 use warnings;
 
@@ -148,38 +148,7 @@ $simulator->post('/supersim/download', { eid => $eid });
 completed($download, undef, 'Super SIM: the device comes');
 is(profile($id, 'p.state'), 'INSTALLED', 'INSTALLED');
 
-my @lost;
-foreach my $kind (
-	[ 'reserve for an eUICC', 'POST', 'ESimProfiles', sub { "esim_reserve('" . device($_[0]) . "', server => '$_[0]')" } ],
-	[ 'reserve for an eUICC', 'GET', 'ESimProfiles', sub { "esim_reserve('" . device($_[0]) . "', server => '$_[0]')" } ],
-	[ 'reserve with a MatchingID', 'POST', 'ESimProfiles', sub { "esim_reserve(generate_matching_id => true, server => '$_[0]')" } ],
-	[ 'fleet-create', 'POST', 'Fleets', sub { "esim_fleet_create('F', '{\"NetworkAccessProfile\": \"HA00000000000000000000000000000001\"}', server => '$_[0]')" } ])
-{
-	foreach my $fault ('timeout_after_effect', 'timeout_before_effect', 'reset_after_effect', 'malformed_json')
-	{
-		my $server = supersim('twilio' . ++$n);
-
-		$simulator->fault({ server => $server, method => $kind->[1], path => $kind->[2], fault => $fault, count => 1 });
-		push @lost, [ call($kind->[3]->($server)), "Super SIM: $kind->[0], $fault at $kind->[1] $kind->[2]" ];
-	}
-}
-completed($_->[0], undef, $_->[1]) foreach @lost;
-foreach my $fault ('timeout_after_effect', 'timeout_before_effect', 'reset_after_effect', 'malformed_json')
-{
-	$simulator->fault({ server => 'twilio', method => 'POST', path => 'Sims/', fault => $fault, count => 1 });
-	completed(call("esim_set_subscription('$iccid', '" . (value($node, $db, "SELECT subscription_status FROM esim_profile WHERE iccid = '$iccid'") eq 'ACTIVE' ? 'INACTIVE' : 'ACTIVE') . "')"), undef, "Super SIM: set-subscription, $fault");
-}
 ledger_is_exact($simulator, 'Super SIM');
-
-# ---- sync by paging ----
-
-supersim('account');
-$simulator->post('/supersim/account', { server => 'account', profiles => 2500, fleets => ['Old'] });
-completed(call(q(esim_sync('account'))), undef, 'sync: reads the account');
-is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE server = 'account')), '2500', 'sync: all profiles are adopted');
-is(value($node, $db, q(SELECT count(*) FROM esim_fleet WHERE server = 'account')), '1', 'sync: and the Fleet');
-completed(call(q(esim_sync('account'))), undef, 'sync: once more');
-is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE server = 'account')), '2500', 'sync: changes nothing');
 
 # ---- routing: each step on its own server, in one transaction ----
 

@@ -7,47 +7,36 @@
 use strict;
 use warnings;
 
-use JSON::PP;
 use Test::More;
 use Time::HiRes qw(time sleep);
 use EsimTest;
+use EsimTwilio;
 
 my $db = 'postgres';
 my $simulator = start_simulator();
 my $node = new_node('sync', preload => 1, settings => ['esim.poll_interval = 500ms']);
-my $size = ($ENV{ESIM_SYNC_SIZE} // 4000) + 0;
-my $true = JSON::PP::true;
+my $size = ($ENV{ESIM_SYNC_SIZE} // 2000) + 0;
 
 create_database($node, $db);
 
 sub server
 {
 	my ($name, %how) = @_;
-	my $options = delete $how{options} // {};
 	my $tenant = delete $how{tenant} // $name;
+	my %options = %{ delete $how{options} // {} };
 
-	$simulator->config($tenant, supersim => { reserve_ms => 200, %how }, auth => { username => 'AC1', password => 'token' });
-	create_server($node, $db, $simulator, $name, protocol => 'twilio', url => "$simulator->{url}/$tenant/supersim/v1",
-		timeout => '2 s', unknown_hold => '3 s', auth_method => 'basic', %$options);
-	$node->safe_psql($db, "CREATE USER MAPPING FOR PUBLIC SERVER \"$name\" OPTIONS (username 'AC1', password 'token')");
+	account($node, $db, $simulator, $name, reserve_ms => 200, %how, tenant => $tenant, options => \%options);
 	return $name;
 }
 
 sub call { return value($node, $db, "SELECT $_[0]"); }
-
-sub told
-{
-	my ($id) = @_;
-
-	return diag(query($node, $db, "SELECT o.kind, o.phase, o.phase_reason, o.error_code, o.error_message, a.number, a.method, right(a.url, 60), a.http_status, a.outcome, left(a.detail, 60) FROM esim_operation o LEFT JOIN esim_attempt a ON a.operation = o.id WHERE o.id = '$id' ORDER BY a.number"));
-}
 
 sub ends
 {
 	my ($id, $expect, $name, $seconds) = @_;
 
 	return ok(wait_until($node, $db, "SELECT result || coalesce(' ' || error_code, '') FROM esim_operation WHERE id = '$id' AND status = 'COMPLETED'", $expect, $seconds), $name)
-	  || told($id);
+	  || diag(attempts_of($node, $db, $id));
 }
 
 sub synced { my ($server, $name, $seconds) = @_; return ends(call("esim_sync('$server')"), 'SUCCESS', $name, $seconds); }
@@ -130,6 +119,22 @@ ends($id, 'SUCCESS', 'and applied when the lock is gone');
 is(value($node, $db, q(SELECT count(*), count(sim_id), min(state), min(subscription_status) FROM esim_profile WHERE server = 'locked')), '4|4|RELEASED|NEW', 'with everything that it said');
 is(value($node, $db, q(SELECT count(*) FROM esim_deferred)), '0', 'nothing is left over');
 
+# the outcome of a request that acts meets a lock: what was answered counts, it is not sent again
+server('held', reserve_ms => 2500, options => { event_url => 'http://127.0.0.1:9/callback' });
+$id = call(q(esim_reserve(generate_matching_id => true, server => 'held')));
+$pid = fork() // die "fork: $!";
+if ($pid == 0)
+{
+	exec 'psql', '-X', '-q', '-d', $node->connstr($db), '-c',
+	  q(BEGIN; SELECT 1 FROM esim_profile WHERE server = 'held' FOR UPDATE; SELECT pg_sleep(5); COMMIT)
+	  or die $!;
+}
+ok(wait_until($node, $db, q(SELECT count(*) > 0 FROM esim_deferred), 't'), 'an outcome of a reservation is recorded');
+waitpid $pid, 0;
+ends($id, 'SUCCESS', 'and applied');
+is(value($node, $db, "SELECT p.state, p.rsp_id = o.rsp_operation_id, p.sim_id IS NOT NULL, p.activation_code IS NOT NULL FROM esim_profile p JOIN esim_operation o ON o.profile = p.id WHERE o.id = '$id'"), 'RELEASED|t|t|t', 'with all that was learned');
+is(scalar @{ api($simulator, 'held', 'GET', 'ESimProfiles')->{esim_profiles} }, 1, 'one profile was made');
+
 # ---- an answer that was lost, and a sync in between: one profile, and it is the reservation's ----
 
 foreach my $how (
@@ -141,7 +146,7 @@ foreach my $how (
 	my $tenant = 'race_' . lc($what =~ s/ //gr);
 	my $device = eid(10 + length $what);
 
-	server('race', tenant => $tenant, install_ms => 1);
+	server('race', tenant => $tenant, install_ms => 1, options => { event_url => 'http://127.0.0.1:9/callback' });
 	$simulator->post('/supersim/account', { server => $tenant, profiles => 3 });
 	synced('race', "$what: what the account has");
 	$simulator->fault({ server => $tenant, method => 'POST', path => 'ESimProfiles', fault => 'timeout_after_effect', count => 1 });
@@ -152,6 +157,7 @@ foreach my $how (
 	ends($id, 'SUCCESS', "$what: the reservation finds its profile");
 	is(value($node, $db, "SELECT count(*), count(*) FILTER (WHERE p.id = o.profile AND p.rsp_id = o.rsp_operation_id AND p.sim_id IS NOT NULL AND p.iccid IS NOT NULL) FROM esim_profile p, esim_operation o WHERE o.id = '$id' AND p.rsp_id = o.rsp_operation_id"), '1|1', "$what: in its own row, once");
 	synced('race', "$what: sync afterwards");
+	is(scalar @{ api($simulator, $tenant, 'GET', 'ESimProfiles')->{esim_profiles} }, 4, "$what: one profile was made");
 	is(value($node, $db, q(SELECT count(*), count(DISTINCT rsp_id) FROM esim_profile WHERE server = 'race')), '4|4', "$what: the others are adopted as well");
 	is(value($node, $db, q(SELECT count(*) FROM esim_drift d JOIN esim_profile p ON p.id = d.profile WHERE p.server = 'race')), '0', "$what: without drift");
 	$node->safe_psql($db, q(DELETE FROM esim_profile WHERE server = 'race'; DROP SERVER race CASCADE));

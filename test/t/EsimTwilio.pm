@@ -16,19 +16,20 @@ use EsimTest;
 our @EXPORT = qw(account api attempts_of);
 
 # account(node, database, simulator, name, options => {of the server}, sql => [gets the statements,
-# instead of running them], settings of the simulator): an account of its own, and a server of the
-# same name
+# instead of running them], tenant => account, settings of the simulator): an account of its own, and
+# a server of the same name
 sub account
 {
 	my ($node, $database, $simulator, $name, %settings) = @_;
-	my %options = (protocol => 'twilio', url => "$simulator->{url}/$name/supersim/v1", allow_http => 'true', timeout => '2 s',
+	my $tenant = delete $settings{tenant} // $name;
+	my %options = (protocol => 'twilio', url => "$simulator->{url}/$tenant/supersim/v1", allow_http => 'true', timeout => '2 s',
 		connect_timeout => '2 s', unknown_hold => '3 s', auth_method => 'basic', %{ delete $settings{options} // {} });
 	my $statements = delete $settings{sql};
 	my @make = (
 		qq(CREATE SERVER "$name" FOREIGN DATA WRAPPER esim_rsp OPTIONS \() . join(', ', map { "$_ '$options{$_}'" } sort keys %options) . ')',
 		qq(CREATE USER MAPPING FOR PUBLIC SERVER "$name" OPTIONS (username 'AC1', password 'token')));
 
-	$simulator->config($name, supersim => { reserve_ms => 300, schedule_ms => 300, %settings },
+	$simulator->config($tenant, supersim => { reserve_ms => 300, schedule_ms => 300, %settings },
 		auth => { username => 'AC1', password => 'token' });
 	if ($statements) { push @$statements, @make; }
 	else { $node->safe_psql($database, join(";\n", @make)); }
