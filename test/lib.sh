@@ -22,6 +22,7 @@ for variable in $(compgen -v PG); do
 done
 unset variable LANGUAGE LC_ALL
 export LANG=C.UTF-8
+umask 022
 
 say() {
 	printf '%s\n' "$*"
@@ -32,11 +33,29 @@ die() {
 	exit 1
 }
 
-# Installs what is missing, and finds PostgreSQL 15.
+# the newest PostgreSQL among Debian's packages, if there is one
+newest() {
+	local server
+
+	server=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+	[ ! -x "$server" ] || basename "${server%/bin/postgres}"
+}
+
+# Installs what is missing, and finds PostgreSQL: PG_CONFIG's, else the newest
+# that is installed, else the one that comes with this Debian.
 prepare() {
-	bash "$ROOT/test/install.sh"
+	local major=none
+	local bindir
+
 	if [ -z "${PG_CONFIG:-}" ]; then
-		PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
+		major=$(newest)
+	else
+		bindir=$("$PG_CONFIG" --bindir 2>/dev/null || dirname "$PG_CONFIG")
+		[[ $bindir != /usr/lib/postgresql/*/bin ]] || major=$(basename "${bindir%/bin}")
+	fi
+	bash "$ROOT/test/install.sh" "$major"
+	if [ -z "${PG_CONFIG:-}" ]; then
+		PG_CONFIG=/usr/lib/postgresql/$(newest)/bin/pg_config
 		[ -x "$PG_CONFIG" ] || PG_CONFIG=$(command -v pg_config || true)
 	fi
 	[ -n "$PG_CONFIG" ] && [ -x "$(command -v "$PG_CONFIG")" ] || die "pg_config was not found; set PG_CONFIG"
