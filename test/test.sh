@@ -50,11 +50,11 @@ count_tap() {
 	fi
 }
 
-# count_regress NAME LOG STATUS DIFFS
+# count_regress NAME LOG STATUS DIFFS: pg_regress prints TAP from version 16 on
 count_regress() {
-	count "$1" "$(lines '\.\.\. +ok ' "$2")" "$(lines '\.\.\. .*(FAILED|failed)' "$2")" "$3"
+	count "$1" "$(lines '\.\.\. +ok |^ok ' "$2")" "$(lines '\.\.\. .*(FAILED|failed)|^not ok ' "$2")" "$3"
 	if [ "$3" -ne 0 ]; then
-		grep -E 'FAILED|failed' "$2" | sed 's/^/  /' || tail -n 20 "$2" | sed 's/^/  /'
+		grep -E 'FAILED|failed|^not ok ' "$2" | sed 's/^/  /' || tail -n 20 "$2" | sed 's/^/  /'
 		[ ! -s "$4" ] || head -n 80 "$4" | sed 's/^/  /'
 	fi
 }
