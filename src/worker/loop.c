@@ -13,7 +13,6 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
