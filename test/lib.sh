@@ -14,6 +14,7 @@ PORT=5432
 CHILD=
 SIM_PID=
 SIM_URL=
+SOURCE=
 KEEP_SCRATCH=
 
 # the environment of the caller must not decide which server we talk to
@@ -137,12 +138,18 @@ quietly() {
 	fi
 }
 
-# build DIRECTORY [MAKE ARGUMENTS...]: builds and installs the extension, builds the simulator
+# build [MAKE ARGUMENTS...]: builds and installs the extension, builds the simulator.
+# From a copy, $SOURCE: the checkout stays as it is, need not be writable, and
+# nothing that was built for another PostgreSQL gets in.
 build() {
-	local source=$1
+	local source=$SCRATCH/source
 	local sudo=()
 
-	shift
+	mkdir "$source"
+	tar -C "$ROOT" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=./log \
+		--exclude=./test/rsp/rspsim --exclude=./test/rsp/httpbench -cf - . | tar -C "$source" -xf - --no-same-owner
+	chmod -R u+rwX,a+rX "$source"
+	SOURCE=$source
 	quietly "$SCRATCH/build.log" make -s -C "$source" -j2 PG_CONFIG="$PG_CONFIG" "$@" all
 	quietly "$SCRATCH/simulator.log" make -s -C "$source/test/rsp" -j2
 	if [ ! -w "$("$PG_CONFIG" --pkglibdir)" ]; then
