@@ -152,6 +152,8 @@ foreach my $case (@cases)
 }
 foreach my $case (@cases)
 {
+	# away from now on, however long the cases before it took
+	$simulator->post('/euicc', { eid => $case->{eid}, offline_ms => $case->{offline_ms} }) if $case->{offline_ms};
 	$case->{id} = value($node, $db, 'SET esim.lockout_guard = off; SELECT ' . $call{ $case->{kind} }->($case->{eid}, $case->{iccid}));
 }
 foreach my $case (grep { $_->{parked} } @cases)
