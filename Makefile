@@ -27,7 +27,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(PGXS),)
 include $(PGXS)
 else ifeq ($(filter demo test bench simulator,$(MAKECMDGOALS)),)
-$(error pg_config was not found; install postgresql-server-dev-15 or set PG_CONFIG)
+$(error pg_config was not found; install PostgreSQL's headers (Debian: postgresql-server-dev-15) or set PG_CONFIG)
 endif
 
 # every object depends on every header: a full build takes seconds

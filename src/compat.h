@@ -17,10 +17,22 @@
 #include "varatt.h"
 #endif
 
+/* get_database_name() */
+#if PG_VERSION_NUM >= 190000
+#include "utils/lsyscache.h"
+#else
+#include "commands/dbcommands.h"
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #define ESIM_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "esim", .version = ESIM_VERSION)
 #else
 #define ESIM_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* stands before a declaration from 18 on */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* local transaction id of this backend */
@@ -42,6 +54,24 @@
 #define ESIM_INDEX_INSERT_CLEANUP(index, info) index_insert_cleanup(index, info)
 #else
 #define ESIM_INDEX_INSERT_CLEANUP(index, info) ((void) 0)
+#endif
+
+/* an index scan that nobody counts */
+#if PG_VERSION_NUM >= 190000
+#define ESIM_INDEX_BEGINSCAN(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0, 0)
+#elif PG_VERSION_NUM >= 180000
+#define ESIM_INDEX_BEGINSCAN(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define ESIM_INDEX_BEGINSCAN(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* from 19 on the name of a tranche is shared memory's business */
+#if PG_VERSION_NUM >= 190000
+#define ESIM_NEW_TRANCHE(name) LWLockNewTrancheId(name)
+#define ESIM_REGISTER_TRANCHE(tranche, name) ((void) 0)
+#else
+#define ESIM_NEW_TRANCHE(name) LWLockNewTrancheId()
+#define ESIM_REGISTER_TRANCHE(tranche, name) LWLockRegisterTranche(tranche, name)
 #endif
 
 #endif							/* ESIM_COMPAT_H */

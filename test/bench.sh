@@ -189,7 +189,7 @@ backlog() {
 prepare
 make_scratch bench
 note "building"
-build "$ROOT" >&2
+build >&2
 cp -R "$ROOT/test/bench" "$SCRATCH/bench"
 chmod -R a+rX "$SCRATCH/bench"
 note "$("$BINDIR/postgres" --version), $(nproc) cores, $(uname -r), scale $SCALE"

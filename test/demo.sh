@@ -51,7 +51,7 @@ watch() {
 say "esim demo: preparing (packages, build, a throw-away PostgreSQL cluster, the RSP simulator)"
 prepare
 make_scratch demo
-build "$ROOT"
+build
 cp -R "$ROOT/test/demo" "$SCRATCH/demo"
 chmod -R a+rX "$SCRATCH/demo"
 cluster_start data "fsync = off"

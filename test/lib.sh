@@ -14,6 +14,7 @@ PORT=5432
 CHILD=
 SIM_PID=
 SIM_URL=
+SOURCE=
 KEEP_SCRATCH=
 
 # the environment of the caller must not decide which server we talk to
@@ -22,6 +23,7 @@ for variable in $(compgen -v PG); do
 done
 unset variable LANGUAGE LC_ALL
 export LANG=C.UTF-8
+umask 022
 
 say() {
 	printf '%s\n' "$*"
@@ -32,11 +34,29 @@ die() {
 	exit 1
 }
 
-# Installs what is missing, and finds PostgreSQL 15.
+# the newest PostgreSQL among Debian's packages, if there is one
+newest() {
+	local server
+
+	server=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)
+	[ ! -x "$server" ] || basename "${server%/bin/postgres}"
+}
+
+# Installs what is missing, and finds PostgreSQL: PG_CONFIG's, else the newest
+# that is installed, else the one that comes with this Debian.
 prepare() {
-	bash "$ROOT/test/install.sh"
+	local major=none
+	local bindir
+
 	if [ -z "${PG_CONFIG:-}" ]; then
-		PG_CONFIG=/usr/lib/postgresql/15/bin/pg_config
+		major=$(newest)
+	else
+		bindir=$("$PG_CONFIG" --bindir 2>/dev/null || dirname "$PG_CONFIG")
+		[[ $bindir != /usr/lib/postgresql/*/bin ]] || major=$(basename "${bindir%/bin}")
+	fi
+	bash "$ROOT/test/install.sh" "$major"
+	if [ -z "${PG_CONFIG:-}" ]; then
+		PG_CONFIG=/usr/lib/postgresql/$(newest)/bin/pg_config
 		[ -x "$PG_CONFIG" ] || PG_CONFIG=$(command -v pg_config || true)
 	fi
 	[ -n "$PG_CONFIG" ] && [ -x "$(command -v "$PG_CONFIG")" ] || die "pg_config was not found; set PG_CONFIG"
@@ -118,12 +138,18 @@ quietly() {
 	fi
 }
 
-# build DIRECTORY [MAKE ARGUMENTS...]: builds and installs the extension, builds the simulator
+# build [MAKE ARGUMENTS...]: builds and installs the extension, builds the simulator.
+# From a copy, $SOURCE: the checkout stays as it is, need not be writable, and
+# nothing that was built for another PostgreSQL gets in.
 build() {
-	local source=$1
+	local source=$SCRATCH/source
 	local sudo=()
 
-	shift
+	mkdir "$source"
+	tar -C "$ROOT" --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' --exclude=./log \
+		--exclude=./test/rsp/rspsim --exclude=./test/rsp/httpbench -cf - . | tar -C "$source" -xf - --no-same-owner
+	chmod -R u+rwX,a+rX "$source"
+	SOURCE=$source
 	quietly "$SCRATCH/build.log" make -s -C "$source" -j2 PG_CONFIG="$PG_CONFIG" "$@" all
 	quietly "$SCRATCH/simulator.log" make -s -C "$source/test/rsp" -j2
 	if [ ! -w "$("$PG_CONFIG" --pkglibdir)" ]; then

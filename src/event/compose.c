@@ -41,7 +41,7 @@ column_bool(HeapTuple tuple, TupleDesc desc, int column)
 }
 
 static const char *
-event_source(void)
+source_of_events(void)
 {
 	size_t		length = esim_api_root ? strlen(esim_api_root) : 0;
 
@@ -194,7 +194,7 @@ compose(HeapTuple tuple, TupleDesc desc, Sink *sink, TimestampTz now)
 
 	memset(&event, 0, sizeof(event));
 	event.id = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&d->id)));
-	event.source = event_source();
+	event.source = source_of_events();
 	event.operation = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&d->operation)));
 	event.kind = column_text(tuple, desc, F_KIND);
 	event.result = column_text(tuple, desc, F_RESULT);

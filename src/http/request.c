@@ -880,6 +880,9 @@ http_request_judge(HttpRequest *request, CURLcode result)
 	}
 	if (result == CURLE_OK)
 		result = CURLE_PARTIAL_FILE;
+	/* what later releases of libcurl call a key that does not fit, such as 8.23 */
+	if (result == CURLE_BAD_FUNCTION_ARGUMENT && request->endpoint->client_cert != NULL && !request->begun)
+		result = CURLE_SSL_CERTPROBLEM;
 	explain(request, result);
 	answer->address_refused = request->address_refused && result == CURLE_COULDNT_CONNECT;
 	if (answer->status != 0)

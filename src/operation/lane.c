@@ -147,7 +147,7 @@ esim_ahead_next(EsimAheadReader *reader, EsimAhead *ahead, bool *waiting)
 			ahead->eid = *DatumGetEidP(row.value[0]);
 		*waiting = row.value[10] == reader->waiting_device;
 
-		esim_scan_search(&reader->by_operation, UUIDPGetDatum(ahead->op.id));
+		esim_scan_search(&reader->by_operation, UUIDPGetDatum((const pg_uuid_t *) ahead->op.id));
 		if (esim_scan_next(&reader->by_operation, &queued))
 			ahead->op.lane = DatumGetInt64(queued.value[6]);
 		/* lanes of eUICCs are odd */

@@ -75,7 +75,7 @@ typedef struct EsimFailure
 } EsimFailure;
 
 extern EsimFailure *esim_failure(const char *code, char *message, char *detail, char *hint);
-extern void esim_failure_raise(const EsimFailure *failure, int ordinal) pg_attribute_noreturn();
+pg_noreturn extern void esim_failure_raise(const EsimFailure *failure, int ordinal);
 
 /* "...1234", for messages */
 extern char *esim_mask_eid(const Eid *eid);

@@ -90,7 +90,7 @@ esim_scan_open(EsimScan *scan, EsimIndex *index, Snapshot snapshot)
 	scan->key = index->key;
 	scan->slot = table_slot_create(scan->rel, NULL);
 	scan->snapshot = snapshot;
-	scan->desc = index_beginscan(scan->rel, scan->index, snapshot, 1, 0);
+	scan->desc = ESIM_INDEX_BEGINSCAN(scan->rel, scan->index, snapshot, 1);
 }
 
 void

@@ -60,7 +60,7 @@ extern ReceiveOutcome receive_twilio(Received *received);
 extern bool receive_keep(const char *kind, const char *key, Jsonb *extra);
 
 /* ES400: detail is a sentence */
-extern void receive_refuse(const char *detail) pg_attribute_noreturn();
+pg_noreturn extern void receive_refuse(const char *detail);
 
 /* a member of an object as text, in the server's encoding; NULL: none such */
 extern char *receive_member(Jsonb *object, const char *path);

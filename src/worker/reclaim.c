@@ -12,7 +12,6 @@
 
 #include "access/timeline.h"
 #include "access/xlog_internal.h"
-#include "commands/dbcommands.h"
 #include "catalog/pg_type.h"
 #include "storage/fd.h"
 #include "utils/array.h"

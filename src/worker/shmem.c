@@ -69,10 +69,10 @@ esim_shared(void)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(EsimShared));
-		LWLockInitialize(&shared->lock, LWLockNewTrancheId());
+		LWLockInitialize(&shared->lock, ESIM_NEW_TRANCHE("esim"));
 	}
 	LWLockRelease(AddinShmemInitLock);
-	LWLockRegisterTranche(shared->lock.tranche, "esim");
+	ESIM_REGISTER_TRANCHE(shared->lock.tranche, "esim");
 	return shared;
 }
 

@@ -9,7 +9,6 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/fd.h"

@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 /* a session is told at most so often that no worker can start */
 #define WARN_AGAIN_MS 60000

@@ -20,7 +20,7 @@ foreach my $preload (0, 1)
 	# a parallel query takes the slot, before anything of ours wants it
 	my $taker = $node->background_psql($db, on_error_stop => 0);
 	$taker->query_until(qr/started/, qq(
-		SET force_parallel_mode = on;
+		SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 		\\echo started
 		SELECT pg_sleep(600);
 	));

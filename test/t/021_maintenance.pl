@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 
 my $node = new_node('maintenance', start => 0, settings => ['esim.workers = 0']);
 my $library = -e "${\ $node->config_data('--pkglibdir') }/pg_cron.so";
-plan skip_all => 'pg_cron is not there (postgresql-15-cron)' if !$library;
+plan skip_all => 'pg_cron is not there (postgresql-NN-cron)' if !$library;
 
 # without pg_cron
 $node->start;

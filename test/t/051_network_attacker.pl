@@ -44,17 +44,21 @@ sub make_ca
 	return;
 }
 
-# A certificate: ca (undef: signed by itself), names, days, usage, what stands behind it.
+# A certificate: ca (undef: signed by itself), names, expired, usage, what stands behind it.
 sub make_certificate
 {
 	my ($name, %how) = @_;
 	my $extensions = write_file("$name.ext", 'subjectAltName = ' . ($how{names} // 'DNS:localhost, IP:127.0.0.1')
 		  . "\nextendedKeyUsage = " . ($how{usage} // 'serverAuth') . "\nbasicConstraints = CA:FALSE\n");
 	my $ca = $how{ca} // $name;
-	my $days = $how{days} // 30;
+	my $days = '-days 30';
+
+	# OpenSSL 3.4 refuses negative days, and has dates instead
+	$days = `openssl x509 -help 2>&1` =~ /-not_before/ ? '-not_before 20200101000000Z -not_after 20200201000000Z' : '-days -1'
+	  if $how{expired};
 
 	openssl("req -new $new_key -keyout '$directory/$name.key' -out '$directory/$name.csr' -subj '/CN=" . ($how{cn} // 'localhost') . "'");
-	openssl("x509 -req -in '$directory/$name.csr' -days $days -extfile '$extensions' -out '$directory/$name.pem' "
+	openssl("x509 -req -in '$directory/$name.csr' $days -extfile '$extensions' -out '$directory/$name.pem' "
 		  . (defined $how{ca} ? "-CA '$directory/$ca.pem' -CAkey '$directory/$ca.key' -CAcreateserial" : "-signkey '$directory/$name.key'"));
 	PostgreSQL::Test::Utils::append_to_file("$directory/$name.pem", PostgreSQL::Test::Utils::slurp_file("$directory/$how{chain}.pem")) if $how{chain};
 	return;
@@ -197,7 +201,7 @@ make_ca('other_ca');
 make_certificate('good', ca => 'ca');
 make_certificate('self', ca => undef);
 make_certificate('stranger', ca => 'other_ca');
-make_certificate('expired', ca => 'ca', days => -1);
+make_certificate('expired', ca => 'ca', expired => 1);
 make_certificate('elsewhere', ca => 'ca', names => 'DNS:rsp.example.com', cn => 'rsp.example.com');
 make_certificate('common_name', ca => 'ca', names => 'DNS:rsp.example.com', cn => 'localhost');
 make_certificate('no_address', ca => 'ca', names => 'DNS:localhost');
