@@ -10,7 +10,8 @@
  *
  * An index is searched for what a query asks before the policy looks at the
  * row, so EXPLAIN ANALYZE counts what it found.  What can be guessed is
- * searched only in indexes that begin with the owner.
+ * searched only in indexes that begin with the owner; in others, what is random
+ * and known in full.
  *
  * Estimates are made of the most common values and histograms of all rows, so
  * EXPLAIN tells where the values are.  The planner gets figures without values.
@@ -23,8 +24,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "nodes/pathnodes.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
@@ -68,26 +71,22 @@ is_veiled(RangeTblEntry *rte)
 		get_rel_namespace(rte->relid) == esim_schema_oid();
 }
 
-/*
- * May a search in the index tell something?  Not if it begins with the owner,
- * since the policy's condition on that is then part of the search; nor if what
- * is searched for is random and cannot be guessed, or a mere number beside that.
- */
+/* The policy's condition on the owner is part of every search in the index. */
 static bool
-tells_nothing(Oid relid, const IndexOptInfo *index)
+begins_with_owner(Oid relid, const IndexOptInfo *index)
 {
-	char	   *name;
-	bool		by_owner;
+	char	   *name = index->indexkeys[0] > 0 ? get_attname(relid, index->indexkeys[0], true) : NULL;
+	bool		result = name != NULL && strcmp(name, "owner") == 0;
 
-	if (index->indexkeys[0] <= 0)
-		return false;
-	name = get_attname(relid, index->indexkeys[0], true);
-	by_owner = name != NULL && strcmp(name, "owner") == 0;
 	if (name != NULL)
 		pfree(name);
-	if (by_owner)
-		return true;
+	return result;
+}
 
+/* A random identifier, and mere numbers beside it. */
+static bool
+is_by_uuid(const IndexOptInfo *index)
+{
 	for (int i = 0; i < index->nkeycolumns; i++)
 	{
 		Oid			type = index->opcintype[i];
@@ -97,6 +96,39 @@ tells_nothing(Oid relid, const IndexOptInfo *index)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * A random identifier cannot be guessed, but it can be closed in on: the index
+ * is to be searched for equality only, and not as a whole.  So it is made to
+ * look like a hash index.
+ */
+static void
+allow_equality_only(IndexOptInfo *index)
+{
+	Oid			opclass = GetDefaultOpClass(UUIDOID, HASH_AM_OID);
+	Oid		   *opfamily;
+
+	if (index->relam != BTREE_AM_OID)
+		return;
+
+	/* that of the order, which stays known, is in the same place */
+	opfamily = palloc(index->nkeycolumns * sizeof(Oid));
+	memcpy(opfamily, index->opfamily, index->nkeycolumns * sizeof(Oid));
+	opfamily[0] = get_opclass_family(opclass);
+	index->opfamily = opfamily;
+	index->relam = HASH_AM_OID;
+	index->amoptionalkey = false;
+	index->amsearchnulls = false;
+}
+
+/* That it is unique stays known: this does not depend on the rows. */
+static void
+forbid(IndexOptInfo *index)
+{
+	index->amhasgettuple = false;
+	index->amhasgetbitmap = false;
+	index->amcanparallel = false;
 }
 
 static void
@@ -113,16 +145,16 @@ relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 	/* extended statistics have values, too */
 	rel->statlist = NIL;
 
-	/* that it is unique stays known: this does not depend on the rows */
 	foreach(cell, rel->indexlist)
 	{
 		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
 
-		if (tells_nothing(relid, index))
+		if (begins_with_owner(relid, index))
 			continue;
-		index->amhasgettuple = false;
-		index->amhasgetbitmap = false;
-		index->amcanparallel = false;
+		if (is_by_uuid(index))
+			allow_equality_only(index);
+		else
+			forbid(index);
 	}
 }
 

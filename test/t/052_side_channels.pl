@@ -242,6 +242,36 @@ foreach my $column ([ 'esim_device', 'eid', 'eid' ], [ 'esim_profile', 'iccid', 
 }
 
 #
+# random identifiers: they are not closed in on, range by range
+#
+foreach my $column (rows($node, $database, "SELECT c.relname, a.attname, i.indnkeyatts > 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+	WHERE c.relname = ANY ('{@{[ join ',', @tables ]}}') AND c.relnamespace = 'esim'::regnamespace AND a.atttypid = 'uuid'::regtype ORDER BY 1, 2"))
+{
+	my ($table, $name, $more) = @$column;
+	my $foreign = value($node, $database, "SELECT $name FROM $table WHERE $name IN (SELECT id FROM esim_profile WHERE owner = 'victim'::regrole UNION ALL SELECT id FROM esim_operation WHERE owner = 'victim'::regrole
+		UNION ALL SELECT id FROM esim_fleet WHERE owner = 'victim'::regrole UNION ALL SELECT n.id FROM esim_notification n JOIN esim_operation o ON o.id = n.operation WHERE o.owner = 'victim'::regrole) ORDER BY 1 OFFSET 20 LIMIT 1");
+	my $second = { esim_operation => 'seq', esim_attempt => 'number', esim_profile_event => 'id' }->{$table};
+	my $near = sub { my $id = shift; return map { substr($id, 0, 24) . $_ } '000000000000', 'ffffffffffff'; };
+	my $plans = sub {
+		my ($from, $to) = $near->(shift);
+		my $sql = '';
+
+		foreach my $toggle ('seqscan = off', 'seqscan = off; SET enable_indexscan = off', 'seqscan = off; SET enable_bitmapscan = off')
+		{
+			$sql .= "SET enable_$toggle;\n";
+			$sql .= "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF, BUFFERS) SELECT * FROM $table WHERE $_;\n" x 2
+			  foreach "$name BETWEEN '$from' AND '$to'", "$name > '$from' AND $name < '$to'", "($name, $name) BETWEEN ('$from', '$from') AND ('$to', '$to')",
+			  "$name >= '$from' AND $name < '$to' ORDER BY $name LIMIT 1", ($second ? ("$name IS NOT NULL AND $second = 1", "($name, $second) > ('$from', 0) AND ($name, $second) < ('$to', 1000000000)") : ());
+			$sql .= "RESET ALL;\n";
+		}
+		return session('hostile', $sql, $from, $to);
+	};
+	my @seen = map { $plans->($_) } $foreign, 'ffffffff-ffff-4fff-8fff-ffffffffffff';
+	ok($seen[0] eq $seen[1], "$table.$name is not closed in on") || diag(first_difference(@seen));
+	unlike($seen[0], qr/Index Cond:[^\n]*\b$name\b|ERROR/, "no index on $table.$name is searched by range");
+}
+
+#
 # estimates: histograms bisected for the EIDs that they are made of
 #
 sub estimate
