@@ -23,12 +23,14 @@
 #include "right/right.h"
 
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_statistic.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "nodes/pathnodes.h"
+#include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "parser/parsetree.h"
@@ -71,16 +73,41 @@ is_veiled(RangeTblEntry *rte)
 		get_rel_namespace(rte->relid) == esim_schema_oid();
 }
 
-/* The policy's condition on the owner is part of every search in the index. */
+/*
+ * The index begins with the owner, and a policy asks that it is one of the
+ * role's: this is part of every search then.
+ */
 static bool
-begins_with_owner(Oid relid, const IndexOptInfo *index)
+begins_with_owner(RangeTblEntry *rte, const IndexOptInfo *index)
 {
-	char	   *name = index->indexkeys[0] > 0 ? get_attname(relid, index->indexkeys[0], true) : NULL;
-	bool		result = name != NULL && strcmp(name, "owner") == 0;
+	ListCell   *list;
 
-	if (name != NULL)
-		pfree(name);
-	return result;
+	/* others do not search for arrays */
+	if (index->relam != BTREE_AM_OID)
+		return false;
+
+	foreach(list, rte->securityQuals)
+	{
+		ListCell   *cell;
+
+		foreach(cell, castNode(List, lfirst(list)))
+		{
+			ScalarArrayOpExpr *condition = (ScalarArrayOpExpr *) lfirst(cell);
+			Var		   *owner;
+
+			if (!IsA(condition, ScalarArrayOpExpr) || !condition->useOr ||
+				get_op_opfamily_strategy(condition->opno, index->opfamily[0]) != BTEqualStrategyNumber ||
+				contain_var_clause(lsecond(condition->args)))
+				continue;
+			owner = (Var *) linitial(condition->args);
+			while (IsA(owner, RelabelType))
+				owner = (Var *) ((RelabelType *) owner)->arg;
+			if (IsA(owner, Var) && owner->varno == index->rel->relid &&
+				owner->varattno == index->indexkeys[0])
+				return true;
+		}
+	}
+	return false;
 }
 
 /* A random identifier, and mere numbers beside it. */
@@ -134,12 +161,13 @@ forbid(IndexOptInfo *index)
 static void
 relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 {
+	RangeTblEntry *rte = planner_rt_fetch(rel->relid, root);
 	ListCell   *cell;
 
 	if (previous_relation_info)
 		previous_relation_info(root, relid, inhparent, rel);
 
-	if (!is_veiled(planner_rt_fetch(rel->relid, root)))
+	if (!is_veiled(rte))
 		return;
 
 	/* extended statistics have values, too */
@@ -149,7 +177,7 @@ relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 	{
 		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
 
-		if (begins_with_owner(relid, index))
+		if (begins_with_owner(rte, index))
 			continue;
 		if (is_by_uuid(index))
 			allow_equality_only(index);
