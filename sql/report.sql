@@ -6,11 +6,6 @@
  * what is said of it comes from functions that look at the caller first.
  */
 
-CREATE FUNCTION esim_roles() RETURNS oid[]
-AS 'MODULE_PATHNAME', 'esim_roles' LANGUAGE C STABLE PARALLEL SAFE;
-COMMENT ON FUNCTION esim_roles() IS
-'The current role and all roles that it is a member of, directly or not, inherited or not. Policies use it to find rows by an index on the owner; pg_has_role() decides.';
-
 CREATE FUNCTION esim_queue_counts(OUT server text, OUT kind text, OUT queued bigint, OUT running bigint, OUT parked bigint, OUT oldest timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'esim_queue_counts' LANGUAGE C STABLE;

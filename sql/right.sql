@@ -262,15 +262,39 @@ COMMENT ON TRIGGER esim_device_server ON esim_device IS 'Whoever names the serve
  * ------------------------------------------------------------------------ */
 
 /*
+ * What policies ask.  A condition is looked at before others by its cost, and
+ * LEAKPROOF ones of a query may come before those of a policy: these come
+ * first of all, so that nothing that a query asks is asked of a row of another
+ * owner.  src/right/ has the rest of it.
+ */
+CREATE FUNCTION esim_visible_support(internal) RETURNS internal
+AS 'MODULE_PATHNAME', 'esim_visible_support' LANGUAGE C STRICT;
+COMMENT ON FUNCTION esim_visible_support(internal) IS 'Internal: planner support of the functions that policies ask.';
+CREATE FUNCTION esim_roles() RETURNS oid[]
+AS 'MODULE_PATHNAME', 'esim_roles' LANGUAGE C STABLE LEAKPROOF PARALLEL SAFE;
+COMMENT ON FUNCTION esim_roles() IS
+'The current role and all roles whose rights it has as a member, directly or not. Policies use it to find rows by an index on the owner.';
+CREATE FUNCTION esim_visible(owner regrole, owner_name name) RETURNS boolean
+AS 'MODULE_PATHNAME', 'esim_visible' LANGUAGE C STABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.0001 SUPPORT esim_visible_support;
+COMMENT ON FUNCTION esim_visible(regrole, name) IS 'For policies: the current role has the rights of the owner, and the owner still is the role of that name.';
+CREATE FUNCTION esim_operation_visible(operation uuid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'esim_operation_visible' LANGUAGE C STABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.0001 SUPPORT esim_visible_support;
+COMMENT ON FUNCTION esim_operation_visible(uuid) IS 'For policies: the current role sees the operation.';
+CREATE FUNCTION esim_profile_visible(profile uuid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'esim_profile_visible' LANGUAGE C STABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.0001 SUPPORT esim_visible_support;
+COMMENT ON FUNCTION esim_profile_visible(uuid) IS 'For policies: the current role sees the profile.';
+CREATE FUNCTION esim_device_visible(eid eid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'esim_device_visible' LANGUAGE C STABLE STRICT LEAKPROOF PARALLEL SAFE COST 0.0001 SUPPORT esim_visible_support;
+COMMENT ON FUNCTION esim_device_visible(eid) IS 'For policies: the current role sees a device with that EID.';
+
+/*
  * A row is seen by members of its owner, while the owner still is the role of
- * that name.  The first condition finds the rows by the index on the owner,
- * the others decide.  What hangs on such a row is seen with it.
+ * that name.  The first condition decides; the second finds the rows by an
+ * index that begins with the owner.  What hangs on such a row is seen with it.
  */
 DO $$
 DECLARE
-	of_owner CONSTANT text :=
-		'owner = ANY ((SELECT @extschema@.esim_roles())::oid[])'
-		' AND pg_has_role(owner, ''USAGE'') AND pg_get_userbyid(owner) = owner_name';
+	of_owner CONSTANT text := '@extschema@.esim_visible(owner, owner_name) AND owner = ANY (@extschema@.esim_roles())';
 	name text;
 BEGIN
 	FOREACH name IN ARRAY ARRAY['device', 'profile', 'operation', 'fleet'] LOOP
@@ -284,22 +308,19 @@ $$;
 COMMENT ON POLICY esim_owner_insert ON esim_device IS 'Devices are registered for roles that one is a member of.';
 COMMENT ON POLICY esim_owner_update ON esim_device IS 'Members of the owner change what column rights let them.';
 
+-- the owner beside them is not always the last one: what they hang on decides
 CREATE POLICY esim_owner ON esim_device_state FOR SELECT
-	USING (EXISTS (SELECT FROM esim_device d WHERE d.eid = esim_device_state.eid));
+	USING (esim_visible(owner, owner_name) AND owner = ANY (esim_roles()) AND esim_device_visible(eid));
 COMMENT ON POLICY esim_owner ON esim_device_state IS 'Seen with the device.';
-CREATE POLICY esim_owner ON esim_attempt FOR SELECT
-	USING (EXISTS (SELECT FROM esim_operation o WHERE o.id = esim_attempt.operation));
+CREATE POLICY esim_owner ON esim_attempt FOR SELECT USING (esim_operation_visible(operation));
 COMMENT ON POLICY esim_owner ON esim_attempt IS 'Seen with the operation.';
-CREATE POLICY esim_owner ON esim_notification FOR SELECT
-	USING (EXISTS (SELECT FROM esim_operation o WHERE o.id = esim_notification.operation));
+CREATE POLICY esim_owner ON esim_notification FOR SELECT USING (esim_operation_visible(operation));
 COMMENT ON POLICY esim_owner ON esim_notification IS 'Seen with the operation.';
-CREATE POLICY esim_owner ON esim_profile_event FOR SELECT
-	USING (EXISTS (SELECT FROM esim_profile p WHERE p.id = esim_profile_event.profile));
+CREATE POLICY esim_owner ON esim_profile_event FOR SELECT USING (esim_profile_visible(profile));
 COMMENT ON POLICY esim_owner ON esim_profile_event IS 'Seen with the profile.';
 CREATE POLICY esim_owner ON esim_drift FOR SELECT
-	USING (CASE WHEN esim_drift.profile IS NOT NULL
-		THEN EXISTS (SELECT FROM esim_profile p WHERE p.id = esim_drift.profile)
-		ELSE EXISTS (SELECT FROM esim_device d WHERE d.eid = esim_drift.eid) END);
+	USING (esim_visible(owner, owner_name) AND owner = ANY (esim_roles())
+		AND CASE WHEN profile IS NOT NULL THEN esim_profile_visible(profile) ELSE esim_device_visible(eid) END);
 COMMENT ON POLICY esim_owner ON esim_drift IS 'Seen with the profile, else with the device.';
 /*
  * Who was given SELECT, by the scope admin or by GRANT, reads all of it, but
@@ -413,7 +434,7 @@ $$;
  * Row-level security on every table, and no rights but those above: default
  * privileges of whoever installs may have given some away.  What stays with
  * PUBLIC: using the types (their functions, operators and casts, and those
- * that only work on identifiers), and esim_roles(), which policies call.
+ * that only work on identifiers), and what policies call.
  */
 DO $$
 DECLARE
@@ -446,7 +467,7 @@ BEGIN
 		CROSS JOIN LATERAL (
 			SELECT 0::oid AS grantee
 			WHERE p.prokind <> 'a'
-			AND p.proname !~ '^esim_(eid|iccid|activation_code)_|^esim_(ac|qr)_|^esim_(build_activation_code|qr|roles)$'
+			AND p.proname !~ '^esim_(eid|iccid|activation_code)_|^esim_(ac|qr)_|^esim_(build_activation_code|qr|roles|visible|(operation|profile|device)_visible)$'
 			UNION
 			SELECT a.grantee FROM aclexplode(p.proacl) a WHERE a.grantee <> p.proowner AND a.grantee <> 0) g
 	LOOP

@@ -44,6 +44,8 @@ CREATE TABLE esim_device (
 );
 CREATE INDEX esim_device_retired_idx ON esim_device (eid) WHERE retired_at IS NOT NULL;
 CREATE INDEX esim_device_owner_idx ON esim_device (owner, owner_name);
+-- a tenant's queries use no index that begins with an identifier; see doc/architecture.md
+CREATE INDEX esim_device_owner_eid_idx ON esim_device (owner, eid);
 COMMENT ON TABLE esim_device IS 'One row per eUICC: its owner and the server that manages it. Never written by workers.';
 COMMENT ON COLUMN esim_device.eid IS 'EID, 32 digits (SGP.02, SGP.29).';
 COMMENT ON COLUMN esim_device.owner IS 'Role that owns the device; its members see and move it. Changed by esim_transfer().';
@@ -60,13 +62,18 @@ CREATE TABLE esim_device_state (
 	eid eid(unchecked) NOT NULL PRIMARY KEY,
 	last_seen_at timestamptz,
 	refreshed_at timestamptz,
-	free_memory bigint
+	free_memory bigint,
+	owner regrole,
+	owner_name name
 ) WITH (fillfactor = 80);
+CREATE INDEX esim_device_state_owner_idx ON esim_device_state (owner, eid);
 COMMENT ON TABLE esim_device_state IS 'What workers observe of an eUICC; written by workers only.';
 COMMENT ON COLUMN esim_device_state.eid IS 'EID.';
 COMMENT ON COLUMN esim_device_state.last_seen_at IS 'Last time that something proved the eUICC to be reachable.';
 COMMENT ON COLUMN esim_device_state.refreshed_at IS 'Last time that the RSP listed all its profiles.';
 COMMENT ON COLUMN esim_device_state.free_memory IS 'Free memory in bytes, if the RSP says it.';
+COMMENT ON COLUMN esim_device_state.owner IS 'Owner of the device, by which its row is found for the owner''s members; NULL: it was not registered.';
+COMMENT ON COLUMN esim_device_state.owner_name IS 'Name of the owner, as in esim_device.';
 
 /* ------------------------------------------------------------------------
  * Profiles
@@ -116,6 +123,8 @@ CREATE UNIQUE INDEX esim_profile_eid_idx ON esim_profile (eid, enabled_port);
 CREATE UNIQUE INDEX esim_profile_one_fallback_key ON esim_profile (eid) WHERE is_fallback AND NOT drift;
 CREATE INDEX esim_profile_rsp_id_idx ON esim_profile (rsp_id) WHERE rsp_id IS NOT NULL;
 CREATE INDEX esim_profile_owner_idx ON esim_profile (owner, owner_name);
+CREATE INDEX esim_profile_owner_iccid_idx ON esim_profile (owner, iccid);
+CREATE INDEX esim_profile_owner_eid_idx ON esim_profile (owner, eid);
 COMMENT ON TABLE esim_profile IS 'One row per eSIM profile, from reservation to deletion. Its state changes only through functions and workers.';
 COMMENT ON COLUMN esim_profile.id IS 'Key; names the profile while its ICCID is not known.';
 COMMENT ON COLUMN esim_profile.iccid IS 'ICCID, 18 to 20 digits (ITU-T E.118); unique per owner among live operational profiles.';
@@ -246,7 +255,7 @@ CREATE TABLE esim_operation (
 ) WITH (fillfactor = 55);
 CREATE INDEX esim_operation_profile_idx ON esim_operation (profile, seq);
 CREATE INDEX esim_operation_eid_idx ON esim_operation (eid, seq);
-CREATE INDEX esim_operation_owner_idx ON esim_operation (owner, id);
+CREATE INDEX esim_operation_owner_idx ON esim_operation (owner, eid, seq);
 COMMENT ON TABLE esim_operation IS 'One row per asynchronous operation. Exists exactly when the transaction that asked for it committed; ends COMPLETED.';
 COMMENT ON COLUMN esim_operation.id IS 'Key, uuid version 7: the time of the request leads.';
 COMMENT ON COLUMN esim_operation.seq IS 'Order in which operations of one lane were accepted, drawn under the lane''s lock.';
@@ -481,10 +490,12 @@ CREATE TABLE esim_drift (
 	ours text,
 	reported text,
 	seen_at timestamptz NOT NULL DEFAULT now(),
-	resolved_at timestamptz
+	resolved_at timestamptz,
+	owner regrole,
+	owner_name name
 );
 CREATE INDEX esim_drift_open_profile_idx ON esim_drift (profile) WHERE resolved_at IS NULL;
-CREATE INDEX esim_drift_open_eid_idx ON esim_drift (eid) WHERE resolved_at IS NULL;
+CREATE INDEX esim_drift_open_owner_idx ON esim_drift (owner, eid) WHERE resolved_at IS NULL;
 COMMENT ON TABLE esim_drift IS 'Reports of the RSP that contradict what esim knew or its rules, to be looked at.';
 COMMENT ON COLUMN esim_drift.id IS 'Key.';
 COMMENT ON COLUMN esim_drift.eid IS 'The eUICC.';
@@ -494,6 +505,8 @@ COMMENT ON COLUMN esim_drift.ours IS 'What esim knew.';
 COMMENT ON COLUMN esim_drift.reported IS 'What the RSP said.';
 COMMENT ON COLUMN esim_drift.seen_at IS 'When it was seen.';
 COMMENT ON COLUMN esim_drift.resolved_at IS 'When a later report agreed again; NULL: open.';
+COMMENT ON COLUMN esim_drift.owner IS 'Owner of the profile, else of the device, by which its row is found for the owner''s members; NULL: it was not registered.';
+COMMENT ON COLUMN esim_drift.owner_name IS 'Name of the owner, as in esim_device.';
 
 /* ------------------------------------------------------------------------
  * Outside world and upkeep
@@ -604,6 +617,51 @@ CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_device FOR EACH ROW WHEN (N
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_profile FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_credential FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_fleet FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+
+/*
+ * The owner of a device or profile stands beside its state and its drift, too:
+ * only by the owner may a tenant's query find a row.  Workers bring it with the
+ * state.
+ */
+CREATE FUNCTION esim_owner_beside() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_TABLE_NAME = 'esim_drift' THEN
+		IF NEW.profile IS NOT NULL THEN
+			SELECT p.owner, p.owner_name INTO NEW.owner, NEW.owner_name
+			FROM @extschema@.esim_profile p WHERE p.id = NEW.profile;
+			RETURN NEW;
+		END IF;
+	END IF;
+	SELECT d.owner, d.owner_name INTO NEW.owner, NEW.owner_name
+	FROM @extschema@.esim_device d WHERE d.eid OPERATOR(@extschema@.=) NEW.eid;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION esim_owner_beside() IS 'Trigger: fills owner and owner_name from the profile or the device where they are missing.';
+CREATE TRIGGER esim_owner_beside BEFORE INSERT ON esim_device_state FOR EACH ROW WHEN (NEW.owner IS NULL) EXECUTE FUNCTION esim_owner_beside();
+CREATE TRIGGER esim_owner_beside BEFORE INSERT ON esim_drift FOR EACH ROW WHEN (NEW.owner IS NULL) EXECUTE FUNCTION esim_owner_beside();
+
+CREATE FUNCTION esim_owner_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_TABLE_NAME = 'esim_profile' THEN
+		UPDATE @extschema@.esim_drift x SET owner = NEW.owner, owner_name = NEW.owner_name
+		WHERE x.profile = NEW.id;
+	ELSE
+		UPDATE @extschema@.esim_device_state s SET owner = NEW.owner, owner_name = NEW.owner_name
+		WHERE s.eid OPERATOR(@extschema@.=) NEW.eid;
+		UPDATE @extschema@.esim_drift x SET owner = NEW.owner, owner_name = NEW.owner_name
+		WHERE x.eid OPERATOR(@extschema@.=) NEW.eid AND x.profile IS NULL;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION esim_owner_changed() IS 'Trigger: what hangs on a device or profile follows it to another owner.';
+CREATE TRIGGER esim_owner_changed AFTER UPDATE OF owner, owner_name ON esim_device FOR EACH ROW EXECUTE FUNCTION esim_owner_changed();
+CREATE TRIGGER esim_owner_changed AFTER UPDATE OF owner, owner_name ON esim_profile FOR EACH ROW EXECUTE FUNCTION esim_owner_changed();
 
 SELECT pg_catalog.pg_extension_config_dump('esim_device', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_device_lane_seq', '');

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * esim.c
- *	  Start-up of the library: settings, shared memory, the launcher.
+ *	  Start-up of the library: settings, planner hooks, shared memory, the launcher.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +14,7 @@
 #include "utils/guc.h"
 
 #include "event/event.h"
+#include "right/right.h"
 #include "worker/worker.h"
 
 ESIM_MODULE_MAGIC;
@@ -141,6 +142,7 @@ void
 _PG_init(void)
 {
 	define_settings();
+	esim_planner_install();
 
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

@@ -88,13 +88,14 @@ extern void esim_find_rows(EsimRequest *request);
 typedef struct EsimFinder
 {
 	Snapshot	snapshot;
+	List	   *owners;			/* whom the caller may act for; NIL: for all */
 	EsimScan	devices;
 	EsimScan	by_id;
 	EsimScan	by_iccid;
 	EsimScan	operations;
 } EsimFinder;
 
-extern void esim_finder_open(EsimFinder *finder);
+extern void esim_finder_open(EsimFinder *finder, Oid caller);
 extern void esim_finder_close(EsimFinder *finder);
 extern void esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element);
 extern EsimDevice *esim_device_of_row(EsimRow *row);

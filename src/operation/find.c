@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "operation/enqueue.h"
+#include "right/right.h"
 
 EsimTable	esim_device_table = {
 	"esim_device", 6, {"eid", "owner", "owner_name", "server", "retired_at", "lane"}
@@ -34,11 +35,13 @@ EsimTable	esim_operation_table = {
 	{"eid", "profile", "activate_on_download", "id", "kind", "seq", "release", "status",
 	"subscription_status", "fleet", "phase"}
 };
-EsimIndex	esim_device_by_eid = {"esim_device_pkey", &esim_device_table};
-EsimIndex	esim_profile_by_id = {"esim_profile_pkey", &esim_profile_table};
-EsimIndex	esim_profile_by_eid = {"esim_profile_eid_idx", &esim_profile_table};
-EsimIndex	esim_operation_by_profile = {"esim_operation_profile_idx", &esim_operation_table};
-static EsimIndex profile_by_iccid = {"esim_profile_iccid_idx", &esim_profile_table};
+EsimIndex	esim_device_by_eid = {"esim_device_pkey", &esim_device_table, 1};
+EsimIndex	esim_profile_by_id = {"esim_profile_pkey", &esim_profile_table, 1};
+EsimIndex	esim_profile_by_eid = {"esim_profile_eid_idx", &esim_profile_table, 1};
+EsimIndex	esim_operation_by_profile = {"esim_operation_profile_idx", &esim_operation_table, 1};
+static EsimIndex device_by_owner = {"esim_device_owner_eid_idx", &esim_device_table, 2};
+static EsimIndex profile_by_iccid = {"esim_profile_iccid_idx", &esim_profile_table, 1};
+static EsimIndex profile_by_iccid_owner = {"esim_profile_iccid_idx", &esim_profile_table, 2};
 
 bool
 esim_request_may_act_for(EsimRequest *request, Oid owner, const char *owner_name)
@@ -232,13 +235,47 @@ esim_profile_label(const EsimElement *element)
 	return element->profile ? esim_mask_uuid(&element->profile->id) : pstrdup("?");
 }
 
+/*
+ * Only what is the caller's is searched, by owner: a device of somebody else
+ * is not even met, so that no counter tells that it is there.
+ */
 static EsimDevice *
-load_device(EsimScan *devices, const Eid *eid)
+load_device(EsimScan *devices, List *owners, const Eid *eid)
 {
 	EsimRow		row;
+	ListCell   *cell;
 
-	esim_scan_search(devices, EidPGetDatum(eid));
-	return esim_scan_next(devices, &row) ? esim_device_of_row(&row) : NULL;
+	if (owners == NIL)
+	{
+		esim_scan_search(devices, EidPGetDatum(eid));
+		return esim_scan_next(devices, &row) ? esim_device_of_row(&row) : NULL;
+	}
+	foreach(cell, owners)
+	{
+		esim_scan_search2(devices, ObjectIdGetDatum(lfirst_oid(cell)), EidPGetDatum(eid));
+		if (esim_scan_next(devices, &row))
+			return esim_device_of_row(&row);
+	}
+	return NULL;
+}
+
+static EsimIndex *
+devices_of(List *owners)
+{
+	return owners ? &device_by_owner : &esim_device_by_eid;
+}
+
+static EsimIndex *
+profiles_of(List *owners)
+{
+	return owners ? &profile_by_iccid_owner : &profile_by_iccid;
+}
+
+/* whose rows the caller may act for, NIL: everybody's */
+static List *
+owners_for(Oid caller)
+{
+	return superuser_arg(caller) ? NIL : esim_roles_of(caller);
 }
 
 /*
@@ -299,6 +336,15 @@ take_profile(EsimRequest *request, EsimElement *element, EsimProfile *profile)
 	element->profile = profile;
 }
 
+static void
+take_profiles(EsimRequest *request, EsimElement *element, EsimScan *scan)
+{
+	EsimRow		row;
+
+	while (esim_scan_next(scan, &row))
+		take_profile(request, element, esim_profile_of_row(&row));
+}
+
 /*
  * The profile with the element's identifier, by its row if that is given, and
  * the device on which it is.
@@ -306,21 +352,35 @@ take_profile(EsimRequest *request, EsimElement *element, EsimProfile *profile)
 void
 esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 {
-	EsimScan   *scan = element->has_profile ? &finder->by_id : &finder->by_iccid;
-	EsimRow		row;
-
 	for (;;)
 	{
 		EsimDevice *device;
 
-		esim_scan_search(scan, element->has_profile ? UUIDPGetDatum(&element->profile_id) :
-						 IccidGetDatum(element->iccid));
-		while (esim_scan_next(scan, &row))
-			take_profile(request, element, esim_profile_of_row(&row));
+		if (element->has_profile)
+		{
+			esim_scan_search(&finder->by_id, UUIDPGetDatum(&element->profile_id));
+			take_profiles(request, element, &finder->by_id);
+		}
+		else if (finder->owners == NIL)
+		{
+			esim_scan_search(&finder->by_iccid, IccidGetDatum(element->iccid));
+			take_profiles(request, element, &finder->by_iccid);
+		}
+		else
+		{
+			ListCell   *cell;
+
+			foreach(cell, finder->owners)
+			{
+				esim_scan_search2(&finder->by_iccid, IccidGetDatum(element->iccid),
+								  ObjectIdGetDatum(lfirst_oid(cell)));
+				take_profiles(request, element, &finder->by_iccid);
+			}
+		}
 		if (element->failure == NULL || !element->has_eid || OidIsValid(element->wanted_owner))
 			break;
 		/* several owners have the ICCID: that of the EID's device is meant */
-		device = load_device(&finder->devices, &element->eid);
+		device = load_device(&finder->devices, finder->owners, &element->eid);
 		/* somebody else's device must look like none */
 		if (device == NULL ||
 			!esim_request_may_act_for(request, device->owner, device->owner_name))
@@ -331,7 +391,7 @@ esim_find_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element
 	}
 	if (request->kind->lane == ESIM_LANE_EUICC && !request->kind->adds_profile &&
 		element->profile != NULL && element->profile->has_eid)
-		element->device = load_device(&finder->devices, &element->profile->eid);
+		element->device = load_device(&finder->devices, finder->owners, &element->profile->eid);
 }
 
 /*
@@ -368,16 +428,17 @@ follow_downloads(EsimFinder *finder, EsimElement *element)
 		profile->eid = *DatumGetEidP(row.value[0]);
 	}
 	if (found)
-		element->device = load_device(&finder->devices, &profile->eid);
+		element->device = load_device(&finder->devices, finder->owners, &profile->eid);
 }
 
 void
-esim_finder_open(EsimFinder *finder)
+esim_finder_open(EsimFinder *finder, Oid caller)
 {
 	finder->snapshot = esim_latest_snapshot();
-	esim_scan_open(&finder->devices, &esim_device_by_eid, finder->snapshot);
+	finder->owners = owners_for(caller);
+	esim_scan_open(&finder->devices, devices_of(finder->owners), finder->snapshot);
 	esim_scan_open(&finder->by_id, &esim_profile_by_id, finder->snapshot);
-	esim_scan_open(&finder->by_iccid, &profile_by_iccid, finder->snapshot);
+	esim_scan_open(&finder->by_iccid, profiles_of(finder->owners), finder->snapshot);
 	esim_scan_open(&finder->operations, &esim_operation_by_profile, finder->snapshot);
 }
 
@@ -391,11 +452,58 @@ esim_finder_close(EsimFinder *finder)
 	UnregisterSnapshot(finder->snapshot);
 }
 
+EsimDevice *
+esim_find_device(Oid caller, const Eid *eid)
+{
+	List	   *owners = owners_for(caller);
+	EsimScan	scan;
+	EsimDevice *device;
+
+	esim_scan_open(&scan, devices_of(owners), GetTransactionSnapshot());
+	device = load_device(&scan, owners, eid);
+	if (device != NULL && !esim_may_act_for(caller, device->owner, device->owner_name))
+		device = NULL;
+	esim_scan_close(&scan);
+	return device;
+}
+
+static void
+add_ids(EsimScan *scan, ArrayBuildState *ids)
+{
+	EsimRow		row;
+
+	while (esim_scan_next(scan, &row))
+		accumArrayResult(ids, row.value[0], false, UUIDOID, CurrentMemoryContext);
+}
+
+Datum
+esim_find_profiles(Oid caller, Iccid iccid)
+{
+	List	   *owners = owners_for(caller);
+	ArrayBuildState *ids = initArrayResult(UUIDOID, CurrentMemoryContext, false);
+	EsimScan	scan;
+	ListCell   *cell;
+
+	esim_scan_open(&scan, profiles_of(owners), GetTransactionSnapshot());
+	if (owners == NIL)
+	{
+		esim_scan_search(&scan, IccidGetDatum(iccid));
+		add_ids(&scan, ids);
+	}
+	foreach(cell, owners)
+	{
+		esim_scan_search2(&scan, IccidGetDatum(iccid), ObjectIdGetDatum(lfirst_oid(cell)));
+		add_ids(&scan, ids);
+	}
+	esim_scan_close(&scan);
+	return makeArrayResult(ids, CurrentMemoryContext);
+}
+
 /* The eUICC that an element names; false: it is none of the caller's. */
 static bool
 find_device(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 {
-	element->device = load_device(&finder->devices, &element->eid);
+	element->device = load_device(&finder->devices, finder->owners, &element->eid);
 	if (element->device != NULL &&
 		esim_request_may_act_for(request, element->device->owner, element->device->owner_name))
 		return true;
@@ -415,7 +523,7 @@ check_profile(EsimRequest *request, EsimFinder *finder, EsimElement *element)
 			 !esim_same_eid(&element->profile->eid, &element->eid))
 		element->failure = profile_elsewhere(element);
 	else
-		element->device = load_device(&finder->devices, &element->eid);
+		element->device = load_device(&finder->devices, finder->owners, &element->eid);
 }
 
 static void
@@ -531,7 +639,7 @@ esim_find_rows(EsimRequest *request)
 {
 	EsimFinder	finder;
 
-	esim_finder_open(&finder);
+	esim_finder_open(&finder, request->caller);
 	for (int i = 0; i < request->nelements; i++)
 	{
 		if (request->elements[i].failure == NULL)

@@ -19,8 +19,8 @@
 static EsimTable pending_table = {
 	"esim_pending", 7, {"eid", "profile", "activate", "operation", "kind", "seq", "lane"}
 };
-EsimIndex	esim_pending_by_lane = {"esim_pending_lane_idx", &pending_table};
-static EsimIndex pending_by_operation = {"esim_pending_operation_key", &pending_table};
+EsimIndex	esim_pending_by_lane = {"esim_pending_lane_idx", &pending_table, 1};
+static EsimIndex pending_by_operation = {"esim_pending_operation_key", &pending_table, 1};
 
 void *
 esim_grow(void *array, int *size, int needed, size_t width)

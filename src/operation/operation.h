@@ -94,6 +94,14 @@ typedef struct EsimDevice
 	int64		lane;
 } EsimDevice;
 
+/*
+ * The device with that EID, as the transaction's snapshot has it; NULL: there
+ * is none that the caller may act for.  One of another owner costs what none
+ * costs.  The same for ICCIDs: the ids of the profiles as uuid[].
+ */
+extern EsimDevice *esim_find_device(Oid caller, const Eid *eid);
+extern Datum esim_find_profiles(Oid caller, Iccid iccid);
+
 typedef struct EsimProfile
 {
 	pg_uuid_t	id;

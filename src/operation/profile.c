@@ -201,7 +201,7 @@ add_profiles(EsimRequest *request, EsimElement **unknown, int n)
 			chunk[missing++] = element;
 		}
 		if (missing > 0)
-			esim_finder_open(&finder);
+			esim_finder_open(&finder, request->caller);
 		for (int i = 0; i < missing; i++)
 		{
 			EsimElement *element = chunk[i];

@@ -24,11 +24,6 @@
  * esim_status
  * ------------------------------------------------------------------------ */
 
-static EsimStatement device_owner = {
-	"SELECT owner, owner_name FROM @esim_device WHERE eid = $1",
-	1, {"@eid"}
-};
-
 /* the columns of the result, then owner, owner_name */
 #define STATUS_COLUMNS \
 	"p.eid, p.iccid, p.id, p.state, p.is_fallback, p.subscription_status, p.msisdn, p.state_at," \
@@ -41,9 +36,9 @@ static EsimStatement status_by_eid = {
 	3, {"@eid", "@iccid", "bool"}
 };
 static EsimStatement status_by_iccid = {
-	"SELECT " STATUS_COLUMNS " FROM @esim_profile p WHERE p.iccid = $1"
+	"SELECT " STATUS_COLUMNS " FROM @esim_profile p WHERE p.id = ANY ($1)"
 	" AND ($2 OR p.state NOT IN ('DELETED', 'CANCELLED', 'FAILED')) ORDER BY p.eid, p.id",
-	2, {"@iccid", "bool"}
+	2, {"uuid[]", "bool"}
 };
 
 /* options: {"all": true} shows profiles that are no more, too */
@@ -102,22 +97,14 @@ esim_status(PG_FUNCTION_ARGS)
 	esim_enter_owner(&rights);
 	if (by_eid)
 	{
-		EsimRow		row;
-
-		values[0] = PG_GETARG_DATUM(0);
-		esim_execute(&device_owner, values, NULL, 1);
-		if (SPI_processed == 1)
-			esim_row(&row, SPI_tuptable, 0);
-		if (SPI_processed == 0 ||
-			!esim_may_act_for(caller, DatumGetObjectId(row.value[0]),
-							  NameStr(*DatumGetName(row.value[1]))))
+		if (esim_find_device(caller, PG_GETARG_EID_P(0)) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ESIM_NOT_FOUND),
 					 errmsg("eUICC \"%s\" is not known", esim_mask_eid(PG_GETARG_EID_P(0))),
 					 esim_errdetail("IDENTIFIER_NOT_FOUND", "There is no device of yours with this EID."),
 					 errhint("Register it in esim_device first.")));
-		SPI_freetuptable(SPI_tuptable);
 
+		values[0] = PG_GETARG_DATUM(0);
 		if (by_iccid)
 			values[1] = PG_GETARG_DATUM(1);
 		else
@@ -127,7 +114,7 @@ esim_status(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		values[0] = PG_GETARG_DATUM(1);
+		values[0] = esim_find_profiles(caller, PG_GETARG_ICCID(1));
 		values[1] = BoolGetDatum(all);
 		esim_execute(&status_by_iccid, values, NULL, 0);
 	}

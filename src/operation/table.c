@@ -59,23 +59,26 @@ esim_latest_snapshot(void)
 	return RegisterSnapshot(GetLatestSnapshot());
 }
 
-/* Look up the equality of the index's first column once. */
+/* Look up the equality of the index's first columns once. */
 static void
-locate_key(EsimIndex *index, Relation rel)
+locate_keys(EsimIndex *index, Relation rel)
 {
-	Oid			type = rel->rd_opcintype[0];
-	Oid			equality;
-	FmgrInfo	function;
-
 	if (index->indexid == RelationGetRelid(rel))
 		return;
 	index->indexid = InvalidOid;
-	equality = get_opfamily_member(rel->rd_opfamily[0], type, type, BTEqualStrategyNumber);
-	if (!OidIsValid(equality))
-		elog(ERROR, "index %s has no equality", index->name);
-	fmgr_info_cxt(get_opcode(equality), &function, TopMemoryContext);
-	ScanKeyEntryInitializeWithInfo(&index->key, 0, 1, BTEqualStrategyNumber, InvalidOid,
-								   rel->rd_indcollation[0], &function, (Datum) 0);
+	for (int i = 0; i < index->nkeys; i++)
+	{
+		Oid			type = rel->rd_opcintype[i];
+		Oid			equality = get_opfamily_member(rel->rd_opfamily[i], type, type,
+												   BTEqualStrategyNumber);
+		FmgrInfo	function;
+
+		if (!OidIsValid(equality))
+			elog(ERROR, "index %s has no equality", index->name);
+		fmgr_info_cxt(get_opcode(equality), &function, TopMemoryContext);
+		ScanKeyEntryInitializeWithInfo(&index->key[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid,
+									   rel->rd_indcollation[i], &function, (Datum) 0);
+	}
 	index->indexid = RelationGetRelid(rel);
 }
 
@@ -86,18 +89,29 @@ esim_scan_open(EsimScan *scan, EsimIndex *index, Snapshot snapshot)
 	scan->rel = table_open(esim_relation_oid(index->table->name), AccessShareLock);
 	scan->index = index_open(esim_relation_oid(index->name), AccessShareLock);
 	esim_table_locate(index->table, scan->rel);
-	locate_key(index, scan->index);
-	scan->key = index->key;
+	locate_keys(index, scan->index);
+	scan->nkeys = index->nkeys;
+	memcpy(scan->key, index->key, sizeof(scan->key));
 	scan->slot = table_slot_create(scan->rel, NULL);
 	scan->snapshot = snapshot;
-	scan->desc = ESIM_INDEX_BEGINSCAN(scan->rel, scan->index, snapshot, 1);
+	scan->desc = ESIM_INDEX_BEGINSCAN(scan->rel, scan->index, snapshot, scan->nkeys);
 }
 
 void
 esim_scan_search(EsimScan *scan, Datum value)
 {
-	scan->key.sk_argument = value;
-	index_rescan(scan->desc, &scan->key, 1, NULL, 0);
+	Assert(scan->nkeys == 1);
+	scan->key[0].sk_argument = value;
+	index_rescan(scan->desc, scan->key, 1, NULL, 0);
+}
+
+void
+esim_scan_search2(EsimScan *scan, Datum first, Datum second)
+{
+	Assert(scan->nkeys == 2);
+	scan->key[0].sk_argument = first;
+	scan->key[1].sk_argument = second;
+	index_rescan(scan->desc, scan->key, 2, NULL, 0);
 }
 
 static void

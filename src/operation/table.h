@@ -36,14 +36,16 @@ typedef struct EsimTable
 /* Make sure that attnum[] is that of rel. */
 extern void esim_table_locate(EsimTable *table, Relation rel);
 
-/* An index that is searched by equality of its first column. */
+/* An index that is searched by equality of its first column, or first two. */
+#define ESIM_INDEX_KEYS 2
 typedef struct EsimIndex
 {
 	const char *name;
 	EsimTable  *table;
+	int			nkeys;
 
-	Oid			indexid;		/* of which key is */
-	ScanKeyData key;
+	Oid			indexid;		/* of which the keys are */
+	ScanKeyData key[ESIM_INDEX_KEYS];
 } EsimIndex;
 
 typedef struct EsimScan
@@ -54,7 +56,8 @@ typedef struct EsimScan
 	Snapshot	snapshot;
 	IndexScanDesc desc;
 	TupleTableSlot *slot;
-	ScanKeyData key;
+	int			nkeys;
+	ScanKeyData key[ESIM_INDEX_KEYS];
 } EsimScan;
 
 /*
@@ -64,6 +67,7 @@ typedef struct EsimScan
  */
 extern void esim_scan_open(EsimScan *scan, EsimIndex *index, Snapshot snapshot);
 extern void esim_scan_search(EsimScan *scan, Datum value);
+extern void esim_scan_search2(EsimScan *scan, Datum first, Datum second);
 extern bool esim_scan_next(EsimScan *scan, EsimRow *row);
 extern void esim_scan_close(EsimScan *scan);
 

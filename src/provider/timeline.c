@@ -18,9 +18,8 @@
 
 #include "operation/operation.h"
 
-static EsimStatement find_device = {
-	"SELECT d.owner, d.owner_name, s.last_seen_at"
-	" FROM @esim_device d LEFT JOIN @esim_device_state s ON s.eid = d.eid WHERE d.eid = $1",
+static EsimStatement last_seen_at = {
+	"SELECT s.last_seen_at FROM @esim_device_state s WHERE s.eid = $1",
 	1, {"@eid"}
 };
 
@@ -245,7 +244,7 @@ esim_timeline(PG_FUNCTION_ARGS)
 	EsimRow		row;
 	Datum		values[3];
 	char		nulls[4] = "   ";
-	TimestampTz last_seen;
+	TimestampTz last_seen = 0;
 	TimestampTz now;
 
 	esim_look_after_worker();
@@ -260,18 +259,19 @@ esim_timeline(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	esim_enter_owner(&rights);
-	esim_execute(&find_device, values, NULL, 1);
-	if (SPI_processed == 1)
-		esim_row(&row, SPI_tuptable, 0);
-	if (SPI_processed == 0 ||
-		!esim_may_act_for(caller, DatumGetObjectId(row.value[0]),
-						  NameStr(*DatumGetName(row.value[1]))))
+	if (esim_find_device(caller, PG_GETARG_EID_P(0)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_ESIM_NOT_FOUND),
 				 errmsg("eUICC \"%s\" is not known", esim_mask_eid(PG_GETARG_EID_P(0))),
 				 esim_errdetail("IDENTIFIER_NOT_FOUND", "There is no device of yours with this EID."),
 				 errhint("Register it in esim_device first.")));
-	last_seen = row.null[2] ? 0 : DatumGetTimestampTz(row.value[2]);
+	esim_execute(&last_seen_at, values, NULL, 1);
+	if (SPI_processed == 1)
+	{
+		esim_row(&row, SPI_tuptable, 0);
+		if (!row.null[0])
+			last_seen = DatumGetTimestampTz(row.value[0]);
+	}
 	SPI_freetuptable(SPI_tuptable);
 
 	values[1] = ObjectIdGetDatum(caller);

@@ -90,8 +90,9 @@ write_ended(dlist_head *tasks, TimestampTz now)
 		"DELETE FROM @esim_operation_secret WHERE operation = ANY ($1) AND sink_credential IS NULL", 1, {"uuid[]"}
 	};
 	static EsimStatement seen = {
-		"INSERT INTO @esim_device_state AS s (eid, last_seen_at)"
-		" SELECT DISTINCT u.eid::@eid(unchecked), $2 FROM unnest($1) u(eid)"
+		"INSERT INTO @esim_device_state AS s (eid, last_seen_at, owner, owner_name)"
+		" SELECT u.eid, $2, d.owner, d.owner_name FROM (SELECT DISTINCT e.eid::@eid(unchecked) FROM unnest($1) e(eid)) u"
+		" LEFT JOIN @esim_device d ON d.eid OPERATOR(@=) u.eid"
 		" ON CONFLICT (eid) DO UPDATE SET last_seen_at = EXCLUDED.last_seen_at",
 		2, {"text[]", "timestamptz"}
 	};

@@ -4,7 +4,7 @@ CREATE TABLE bench_job (LIKE esim_operation INCLUDING DEFAULTS);
 ALTER TABLE bench_job ADD PRIMARY KEY (id);
 CREATE INDEX ON bench_job (profile, seq);
 CREATE INDEX ON bench_job (eid, seq);
-CREATE INDEX ON bench_job (owner, id);
+CREATE INDEX ON bench_job (owner, eid, seq);
 
 -- Operations a second, commit included: row, one call per row; many, the array form.
 CREATE PROCEDURE bench_enqueue(what text, INOUT rate numeric DEFAULT NULL) LANGUAGE plpgsql AS $$

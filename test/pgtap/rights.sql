@@ -39,7 +39,7 @@ SELECT is_empty($$
 	JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'esim'
 	WHERE has_function_privilege('esim_test_none', p.oid, 'EXECUTE')
-	AND p.prokind <> 'a' AND p.proname !~ '^esim_(eid|iccid|activation_code)_|^esim_(ac|qr)_|^esim_(build_activation_code|qr|roles)$'$$,
+	AND p.prokind <> 'a' AND p.proname !~ '^esim_(eid|iccid|activation_code)_|^esim_(ac|qr)_|^esim_(build_activation_code|qr|roles|visible|(operation|profile|device)_visible)$'$$,
 	'PUBLIC has EXECUTE on functions of identifiers only');
 SELECT is_empty($$
 	SELECT c.oid::regclass, a.privilege_type
