@@ -1,6 +1,6 @@
 # test/t/047_camara_guide.pl
-# Follows doc/camara.md: runs its SQL blocks in order in one session, with nothing but hosts
-# replaced, and checks what the page says of them.
+# Follows doc/camara.md and doc/camara-provider.md: runs their SQL blocks in order in one session,
+# with nothing but hosts replaced, and checks what the pages say of them.
 use strict;
 use warnings;
 
@@ -13,7 +13,8 @@ use EsimFront;
 my $db = 'guide';
 my $simulator = start_simulator();
 my $node = new_node('guide', preload => 1, settings => [
-	'esim.poll_interval = 500ms', q(esim.sink_allow = '127.0.0.1'), 'esim.sink_allow_private = on', 'search_path = public' ]);
+	'esim.poll_interval = 500ms', q(esim.sink_allow = '127.0.0.1'), 'esim.sink_allow_private = on',
+	q(esim.api_root = 'https://api.example.com/iot/'), 'search_path = public' ]);
 
 $node->safe_psql('postgres', "CREATE DATABASE $db");
 my $front = EsimFront::start($node, $db);
@@ -123,5 +124,68 @@ ok(!$node->log_contains(qr/PANIC|was terminated by signal|esim worker failed/), 
 # every link of the page leads to a heading
 my %anchors = map { my $anchor = lc $_; $anchor =~ s/[^a-z0-9 -]//g; $anchor =~ tr/ /-/; $anchor => 1 } $page =~ /^##+ (.*)$/mg;
 is(join(' ', grep { !$anchors{$_} } $page =~ /\]\(#([^)]+)\)/g), '', 'links within the page');
+
+# ---- doc/camara-provider.md ----
+
+my $provider = 'provider';
+open($in, '<', '../doc/camara-provider.md') or die "doc/camara-provider.md: $!";
+$page = do { local $/; <$in> };
+close $in;
+my ($call, $roles) = $page =~ /^```sql\n(.*?)^```$/msg;
+$node->safe_psql('postgres', "CREATE DATABASE $provider");
+$node->safe_psql($provider, 'CREATE SCHEMA esim; CREATE EXTENSION esim SCHEMA esim');
+create_server($node, $provider, $simulator, 'rsp');
+($status, $out, $err) = $node->psql($provider, "SET search_path = esim;\n$roles", on_error_stop => 1);
+is($status, 0, 'provider: the roles of a front end') or diag($err);
+$node->safe_psql($provider, "SET search_path = esim; GRANT USAGE ON FOREIGN SERVER rsp TO acme; INSERT INTO esim_device (eid, server, owner) VALUES ('$eid', 'rsp', 'acme'), ('@{[eid(2)]}', 'rsp', 'acme');
+	INSERT INTO esim_profile (iccid, eid, owner, state) VALUES ('8988307000007537119', '$eid', 'acme', 'DISABLED'), ('$first', '@{[eid(2)]}', 'acme', 'DISABLED')");
+
+# as the front end does it: its own role, a transaction, the client's role, one call; JSON of the answer
+sub front_end
+{
+	my ($statement) = @_;
+
+	$statement =~ s/;\s*$//;
+	my ($code, $answer, $complaint) = $node->psql($provider, "BEGIN; SET LOCAL ROLE acme; SELECT row_to_json(a) FROM ($statement) a; COMMIT", extra_params => [ '-U', 'api' ], on_error_stop => 1);
+	return $code == 0 ? decode_json($answer) : { status => 0, body => $complaint };
+}
+
+sub ask
+{
+	my ($method, $path, $request) = @_;
+	my $headers = '{"Authorization": "Bearer t", "Content-Type": "application/json", "x-correlator": "order-1"}';
+
+	return front_end("SELECT status, headers, body FROM esim_camara('$method', '$path', '$headers', " . (defined $request ? "'" . encode_json($request) . "'" : 'NULL') . ')');
+}
+
+my $root = '/iot/esim-profile-management/vwip';
+my $answer = front_end($call =~ s/…/token/r);
+is($answer->{status}, 202, 'provider: the call of the page is accepted') or diag($answer->{body});
+my $id = decode_json($answer->{body})->{operationId};
+is($answer->{headers}{Location}, "https://api.example.com$root/operations/$id", 'provider: Location begins with esim.api_root');
+$answer = ask('GET', "$root/operations/$id");
+is($answer->{status}, 200, 'provider: its path leads to the operation');
+is($answer->{headers}{'x-correlator'}, 'order-1', 'provider: x-correlator comes back');
+is(ask('GET', "/esim-profile-management/vwip/operations/$id")->{status}, 200, 'provider: also without the path of the root');
+is(ask('GET', "/other/esim-profile-management/vwip/operations/$id")->{status}, 404, 'provider: not with another');
+is((front_end("SELECT 1") // {})->{'?column?'}, 1, 'provider: the front end may become its client');
+($status, $out, $err) = $node->psql($provider, q(SELECT esim.esim_camara('GET', '/', '{}', NULL)), extra_params => [ '-U', 'api' ]);
+like($err, qr/permission denied/, 'provider: a forgotten SET ROLE is an error');
+
+# a quota: the device is away, so that what is asked for waits
+$simulator->post('/euicc', { eid => eid(2), online => JSON::PP::false, profiles => [ { iccid => $first, state => 'DISABLED' } ] });
+ok(wait_until($node, $provider, q(SELECT count(*) FROM esim.esim_operation WHERE status = 'ACCEPTED'), '0'), 'provider: nothing waits');
+$node->safe_psql($provider, 'ALTER SYSTEM SET esim.max_pending_per_owner = 1');
+$node->safe_psql($provider, 'SELECT pg_reload_conf()');
+ok(wait_until($node, $provider, 'SHOW esim.max_pending_per_owner', '1'), 'provider: one at a time');
+is(ask('POST', "$root/enable", { esimProfile => { iccid => $first } })->{status}, 202, 'provider: the first is accepted');
+foreach my $request ([ "$root/delete", { esimProfile => { iccid => $first } } ],
+	[ '/iot/esim/vwip/esim/delete', { esim => { iccid => $first }, sink => 'https://127.0.0.1/x' } ])
+{
+	$answer = ask('POST', @$request);
+	is($answer->{status}, 429, "provider: $request->[0]: the quota is used up") or diag($answer->{body});
+	is(decode_json($answer->{body})->{code}, 'QUOTA_EXCEEDED', 'provider: and says so');
+}
+ok(!$node->log_contains(qr/PANIC|was terminated by signal|esim worker failed/), 'no trouble');
 $node->stop;
 done_testing();
