@@ -195,7 +195,8 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 			drift_note_broken(task->op.eid, &task->profile, broken,
 							  action->iccid[0] ? action->iccid : task->op.iccid ? task->op.iccid : "",
 							  task->op.state, state);
-		if (action->iccid[0] && task->op.eid)
+		/* one that failed lives no more, and is no reason for others to give way */
+		if (action->iccid[0] && task->op.eid && state != RSP_STATE_FAILED)
 		{
 			column_add(&n[0], UUIDPGetDatum(&task->profile));
 			column_add_text(&n[1], action->iccid);

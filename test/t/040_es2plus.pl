@@ -332,7 +332,7 @@ foreach my $way ([ 'texts', "client_cert '$pem{'client.pem'}', client_key '$pem{
 	$id = value($node, $db, "SELECT esim_download('$eid', '@{[iccid(9000 + ++$n)]}', server => '$as')");
 	ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", $phase), "mutual TLS, $name: $phase")
 	  or diag(query($node, $db, "SELECT phase, phase_reason FROM esim_operation WHERE id = '$id'"));
-	like(value($node, $db, "SELECT phase_reason FROM esim_operation WHERE id = '$id'"), qr/credentials|certificate|let this client in/, 'and the row says why') if $phase eq 'PARKED';
+	ok(wait_until($node, $db, "SELECT phase_reason ~ 'credentials|certificate|let this client in' FROM esim_operation WHERE id = '$id'", 't'), 'and the row says why') if $phase eq 'PARKED';
 }
 
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
