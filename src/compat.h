@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  Differences between PostgreSQL versions.  15 is tested; what is said
- *	  of later ones is from their headers and untried.
+ *	  Differences between PostgreSQL versions.  README.md says which of them
+ *	  are tested.
  *
  *-------------------------------------------------------------------------
  */
