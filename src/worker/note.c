@@ -77,7 +77,8 @@ deferred_to_json(Task *task)
 
 	for (int i = 0; i < c->nreports; i++)
 		json_array_append_new(reports, report_to_json(&c->reports[i]));
-	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:b, s:b, s:i, s:i, s:i, s:s, s:O}",
+	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:b, s:b, s:i, s:i, s:i, s:s, s:O,"
+					   " s:i, s:i, s:I, s:I}",
 					   "type", (int) a->type, "phase", (int) a->phase, "delay", (json_int_t) a->delay_ms,
 					   "code", a->code, "message", a->message, "rsp_code", a->rsp_code,
 					   "rsp_message", a->rsp_message, "iccid", a->iccid,
@@ -85,7 +86,9 @@ deferred_to_json(Task *task)
 					   "whole", (int) c->reports_whole, "reports", reports, "facts", learned,
 					   "unresolved", (int) task->op.unresolved, "ask_first", (int) task->op.ask_first,
 					   "step", task->op.step, "polls", task->op.polls, "failures", task->op.failures,
-					   "rsp_operation_id", task->op.rsp_operation_id, "memo", task->op.memo);
+					   "rsp_operation_id", task->op.rsp_operation_id, "memo", task->op.memo,
+					   "attempts", task->attempts_before + task->nattempts, "acting", task->op.attempts,
+					   "first_sent", (json_int_t) task->first_sent_at, "last_sent", (json_int_t) task->last_sent_at);
 	if (object == NULL)
 		return NULL;
 	text = json_dumps(object, JSON_COMPACT);
@@ -145,6 +148,10 @@ deferred_from_json(Task *task, const char *text)
 		task->op.step = (int) json_integer_value(json_object_get(object, "step"));
 		task->op.polls = (int) json_integer_value(json_object_get(object, "polls"));
 		task->op.failures = (int) json_integer_value(json_object_get(object, "failures"));
+		task->attempts_before = (int) json_integer_value(json_object_get(object, "attempts"));
+		task->op.attempts = (int) json_integer_value(json_object_get(object, "acting"));
+		task->first_sent_at = json_integer_value(json_object_get(object, "first_sent"));
+		task->last_sent_at = json_integer_value(json_object_get(object, "last_sent"));
 		take(task->op.rsp_operation_id, sizeof(task->op.rsp_operation_id), object, "rsp_operation_id");
 		json_decref(task->op.memo);
 		task->op.memo = json_incref(json_object_get(object, "memo"));

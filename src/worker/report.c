@@ -224,8 +224,8 @@ note_refreshed(const char *eid)
 	esim_execute(&refreshed, &value, NULL, 0);
 }
 
-void
-report_resolve(Datum profile)
+static void
+resolve_drift(Datum profile)
 {
 	static EsimStatement resolve = {
 		"UPDATE @esim_drift SET resolved_at = now() WHERE profile = $1 AND resolved_at IS NULL", 1, {"uuid"}
@@ -327,7 +327,7 @@ report_apply(Task *task)
 				agrees = true;
 			if (agrees && !doubled)
 			{
-				report_resolve(UUIDPGetDatum(&row->id));
+				resolve_drift(UUIDPGetDatum(&row->id));
 				if (row->drift)
 					set_profile(&row->id, row->state, eid, fallback, false, report->msisdn);
 				continue;

@@ -282,7 +282,6 @@ extern void report_drift(const char *eid, const pg_uuid_t *profile, const char *
 						 const char *reported);
 extern void report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old_state,
 						 RspState new_state, const char *cause, const char *detail);
-extern void report_resolve(Datum profile);
 extern int	adopt_reports(Task *task, RspReport **others);
 extern void adopt_facts(Task *task);
 
