@@ -416,6 +416,12 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 		"  $12, 'refresh', $13, CASE WHEN $7 IS NOT NULL THEN $10 END FROM @esim_operation o WHERE o.id = $11",
 		13, {"uuid", "text", "text", "text", "text", "text", "text", "text", "text", "text", "uuid", "text", "bool"}
 	};
+	/* what stock has said; what others say of the eUICC is theirs */
+	static EsimStatement resolve = {
+		"UPDATE @esim_drift SET resolved_at = now() WHERE profile = $1 AND resolved_at IS NULL"
+		" AND (what LIKE 'ICCID%' OR what = 'state' AND reported IN ('RESERVING', 'RESERVED', 'RELEASED', 'FAILED'))",
+		1, {"uuid"}
+	};
 	Datum		values[13];
 	char		nulls[13] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	const char *eid = report->eid[0] != '\0' ? report->eid : NULL;
@@ -460,7 +466,8 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 		values[0] = UUIDPGetDatum(&row->id);
 		text_argument(&values[3], &nulls[3], rsp_state_name(state));
 		text_argument(&values[11], &nulls[11], rsp_state_name(row->state));
-		taken = taken && row->iccid == NULL;
+		/* it begins to count with its ICCID, or with its state */
+		taken = taken && (row->iccid == NULL || !row->live);
 		values[12] = BoolGetDatum(taken);
 		if (state != row->state || !same(row->rsp_id, report->rsp_id) || !known(row->rsp_state, report->rsp_state) ||
 			!filled(row->iccid, report->iccid) || !filled(row->reserved_eid, report->eid) ||
@@ -482,7 +489,10 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 		if (taken)
 			drift_note(eid, &row->id, DRIFT_TWO_ROWS, NULL, esim_mask(report->iccid));
 		if (row->open_drift && row->live && !contradicts && !other_iccid && !taken)
-			drift_resolve(&row->id);
+		{
+			values[0] = UUIDPGetDatum(&row->id);
+			esim_execute(&resolve, values, NULL, 0);
+		}
 		return;
 	}
 

@@ -9,8 +9,6 @@
  */
 #include "worker/worker.h"
 
-#include "utils/memutils.h"
-
 #include "rsp/json.h"
 
 typedef struct Member
@@ -50,60 +48,6 @@ take_texts(void *into, const Member *members, int n, const json_t *array)
 		rsp_set((char *) into + members[i].offset, members[i].size, json_string_value(json_array_get(array, i)));
 }
 
-/* the requests of this turn */
-static json_t *
-attempts_to_json(const Task *task)
-{
-	json_t	   *array = json_array();
-
-	for (int i = 0; i < task->nattempts; i++)
-	{
-		const TaskAttempt *a = &task->attempts[i];
-
-		json_array_append_new(array, json_pack("{s:i, s:b, s:b, s:I, s:s, s:s?, s:s, s:i, s:s, s:s?, s:i}",
-											   "number", a->number, "committed", (int) a->committed, "sent", (int) a->sent,
-											   "at", (json_int_t) a->at, "method", a->method, "url", a->url,
-											   "call_id", a->call_id, "http_status", a->http_status,
-											   "outcome", a->outcome, "detail", a->detail, "duration", a->duration_ms));
-	}
-	return array;
-}
-
-static char *
-kept_text(Task *task, const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-
-	return text ? MemoryContextStrdup(task->context, text) : NULL;
-}
-
-static void
-attempts_from_json(Task *task, const json_t *array)
-{
-	size_t		n = json_array_size(array);
-
-	task->attempts = MemoryContextAllocZero(task->context, Max(n, 1) * sizeof(TaskAttempt));
-	task->attempts_size = task->nattempts = (int) n;
-	for (size_t i = 0; i < n; i++)
-	{
-		const json_t *object = json_array_get(array, i);
-		TaskAttempt *a = &task->attempts[i];
-
-		a->number = (int) json_integer_value(json_object_get(object, "number"));
-		a->committed = json_is_true(json_object_get(object, "committed"));
-		a->sent = json_is_true(json_object_get(object, "sent"));
-		a->answered = true;
-		a->at = json_integer_value(json_object_get(object, "at"));
-		a->method = kept_text(task, object, "method");
-		a->url = kept_text(task, object, "url");
-		rsp_set(a->call_id, sizeof(a->call_id), json_string_value(json_object_get(object, "call_id")));
-		a->http_status = (int) json_integer_value(json_object_get(object, "http_status"));
-		rsp_set(a->outcome, sizeof(a->outcome), json_string_value(json_object_get(object, "outcome")));
-		a->detail = kept_text(task, object, "detail");
-		a->duration_ms = (int) json_integer_value(json_object_get(object, "duration"));
-	}
-}
-
 /*
  * Where the operation stands: without it the driver would begin anew, and send
  * again what was sent.
@@ -119,7 +63,7 @@ progress_to_json(const Task *task)
 					 "first_sent_at", (json_int_t) task->first_sent_at, "last_sent_at", (json_int_t) task->last_sent_at,
 					 "rsp_operation_id", op->rsp_operation_id, "memo", op->memo,
 					 "cancelled", (int) task->cancelled, "refresh_after", (int) task->refresh_after,
-					 "attempts_before", task->attempts_before);
+					 "attempts", task->attempts_before + task->nattempts);
 }
 
 static void
@@ -146,7 +90,7 @@ progress_from_json(Task *task, const json_t *object)
 	}
 	task->cancelled = json_is_true(json_object_get(object, "cancelled"));
 	task->refresh_after = json_is_true(json_object_get(object, "refresh_after"));
-	task->attempts_before = (int) json_integer_value(json_object_get(object, "attempts_before"));
+	task->attempts_before = (int) json_integer_value(json_object_get(object, "attempts"));
 }
 
 /* Returns malloc'ed text; NULL when memory is short. */
@@ -167,14 +111,14 @@ deferred_to_json(Task *task)
 												 "fallback", r->is_fallback, "created", (json_int_t) r->created_ms,
 												 "texts", texts(r, report_members, lengthof(report_members))));
 	}
-	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:o, s:o, s:O*, s:s*, s:s*}",
+	object = json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:o, s:o, s:o, s:O*, s:s*, s:s*}",
 					   "type", (int) a->type, "phase", (int) a->phase, "delay", (json_int_t) a->delay_ms,
 					   "code", a->code, "message", a->message, "rsp_code", a->rsp_code,
 					   "rsp_message", a->rsp_message, "iccid", a->iccid,
 					   "state_set", (int) a->profile_state_set, "state", (int) a->state,
 					   "whole", (int) c->reports_whole, "reports", reports,
 					   "facts", texts(&c->facts, fact_members, lengthof(fact_members)),
-					   "progress", progress_to_json(task), "attempts", attempts_to_json(task),
+					   "progress", progress_to_json(task),
 					   "candidates", c->candidates,
 					   "cleanup_method", c->cleanup_method, "cleanup_path", c->cleanup_path);
 	if (object == NULL)
@@ -244,10 +188,7 @@ deferred_from_json(Task *task, const char *text)
 	if (path != NULL)
 		rsp_cleanup(c, json_string_value(json_object_get(object, "cleanup_method")), path);
 	if (json_object_get(object, "progress") != NULL)
-	{
 		progress_from_json(task, json_object_get(object, "progress"));
-		attempts_from_json(task, json_object_get(object, "attempts"));
-	}
 	json_decref(object);
 	return true;
 }

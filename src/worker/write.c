@@ -99,6 +99,7 @@ write_one(Task *task)
 		PG_TRY();
 		{
 			worker_begin();
+			complete_attempts(&one);
 			complete_defer(task);
 			worker_commit();
 		}

@@ -80,6 +80,12 @@ $simulator->post('/supersim/download', { eid => $eid, code => $code });
 synced('known', 'sync after a download');
 is(value($node, $db, "SELECT p.state, e.cause FROM esim_profile p JOIN esim_profile_event e ON e.profile = p.id WHERE p.id = '$rows[4]'"), 'INSTALLED|LOCAL', 'the download is seen');
 is(numbers('esim_profile', 'esim_fleet'), '9|1', 'no row twice');
+# what contradicts no more is resolved; what another server said of the eUICC is not
+$node->safe_psql($db, "INSERT INTO esim_drift (profile, what, ours, reported) VALUES ('$rows[2]', 'state', 'DISABLED', 'ENABLED')");
+$simulator->post('/supersim/download', { eid => $eid, code => value($node, $db, "SELECT esim_activation_code(profile => '$rows[2]')") });
+synced('known', 'sync after another download');
+is(value($node, $db, "SELECT string_agg(reported, ',') FILTER (WHERE resolved_at IS NULL), string_agg(reported, ',') FILTER (WHERE resolved_at IS NOT NULL) FROM esim_drift WHERE profile = '$rows[2]'"),
+	'ENABLED|RELEASED', 'drift is resolved by who has told it');
 
 # ---- entries that do not fit: the page is not lost ----
 
@@ -134,6 +140,7 @@ waitpid $pid, 0;
 ends($id, 'SUCCESS', 'and applied');
 is(value($node, $db, "SELECT p.state, p.rsp_id = o.rsp_operation_id, p.sim_id IS NOT NULL, p.activation_code IS NOT NULL FROM esim_profile p JOIN esim_operation o ON o.profile = p.id WHERE o.id = '$id'"), 'RELEASED|t|t|t', 'with all that was learned');
 is(scalar @{ api($simulator, 'held', 'GET', 'ESimProfiles')->{esim_profiles} }, 1, 'one profile was made');
+is(value($node, $db, "SELECT count(*) = max(a.number), max(a.number) = max(o.attempts), count(*) FILTER (WHERE a.outcome IS NULL) FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation WHERE o.id = '$id'"), 't|t|0', 'every request has its row and its outcome');
 
 # ---- an answer that was lost, and a sync in between: one profile, and it is the reservation's ----
 
