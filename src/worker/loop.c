@@ -28,7 +28,9 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
+#include "tcop/tcopprot.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "event/event.h"
@@ -70,6 +72,17 @@ handle_sigterm(SIGNAL_ARGS)
 	}
 	SetLatch(MyLatch);
 	errno = save_errno;
+}
+
+/*
+ * lock_timeout sends it.  pg_cancel_backend() does, too, but is about statements
+ * of users: ours are short, and what is in flight must be followed up.
+ */
+static void
+handle_sigint(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false))
+		StatementCancelHandler(postgres_signal_arg);
 }
 
 /* ------------------------------------------------------------------------
@@ -361,8 +374,7 @@ esim_worker_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
-	/* pg_cancel_backend() is about statements of users; ours are short, and what is in flight must be followed up */
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, handle_sigint);
 	BackgroundWorkerUnblockSignals();
 
 	worker_start(arg);
