@@ -214,6 +214,7 @@ DECLARE
 	due bigint;
 	last_error text;
 	dangling text[];
+	given_up bigint;
 BEGIN
 	-- the library must be there for its settings to be
 	PERFORM @extschema@.esim_eid_valid('');
@@ -292,11 +293,27 @@ BEGIN
 		problems := problems || (format('%s of %s workers are missing', missing_workers, wanted) || coalesce(': ' || last_error, ''));
 	END IF;
 
-	SELECT count(DISTINCT n.target) INTO dead_sinks
-	FROM @extschema@.esim_notification n
-	WHERE n.delivered_at IS NULL AND n.next_at IS NULL AND n.tries > 0;
-	IF dead_sinks > 0 THEN
-		problems := problems || format('%s sinks were given up; esim_notification says why', dead_sinks);
+	-- both lists are short, and indexed: what was delivered is not looked at
+	SELECT count(*), count(*) FILTER (WHERE d.given_up) INTO dead_sinks, given_up
+	FROM (
+		SELECT s.sink, bool_or(s.given_up) AS given_up
+		FROM (
+			SELECT n.sink, true AS given_up
+			FROM @extschema@.esim_notification n
+			WHERE n.state = 'GIVEN_UP' AND n.tries > 0
+			AND n.since > now() - current_setting('esim.sink_give_up')::interval - interval '7 days'
+			UNION ALL
+			SELECT n.sink, false
+			FROM @extschema@.esim_notification n
+			WHERE n.next_at IS NOT NULL AND n.tries >= 3
+		) s
+		GROUP BY s.sink
+	) d;
+	IF dead_sinks > given_up THEN
+		problems := problems || format('%s sinks do not take what they are sent; last_error in esim_notification says why', dead_sinks - given_up);
+	END IF;
+	IF given_up > 0 THEN
+		problems := problems || format('for %s sinks notifications were given up in the last days; last_error in esim_notification says why', given_up);
 	END IF;
 
 	-- owner by owner along the index, not row by row
@@ -319,15 +336,15 @@ BEGIN
 			WHERE (p.owner, p.owner_name) > (c.owner, c.owner_name)
 			ORDER BY p.owner, p.owner_name LIMIT 1) n
 	)
-	SELECT count(*), array_agg(format('%I', g.owner_name) ORDER BY g.owner_name)
+	SELECT count(*), array_agg(format('%I', g.owner_name) || coalesce(format(' (now %I)', g.new_name), '') ORDER BY g.owner_name)
 	INTO dangling_owners, dangling
 	FROM (
-		SELECT o.owner_name
+		SELECT o.owner_name, (SELECT r.rolname FROM pg_roles r WHERE r.oid = o.owner) AS new_name
 		FROM (SELECT owner, owner_name FROM device UNION SELECT owner, owner_name FROM profile) o
 		WHERE pg_get_userbyid(o.owner) <> o.owner_name
 	) g;
 	IF dangling_owners > 0 THEN
-		problems := problems || format('owners that are gone or renamed: %s; their rows are visible to nobody', array_to_string(dangling[1:5], ', '));
+		problems := problems || format('owners that are gone or renamed: %s; their rows are visible to nobody until esim_reassign_owned()', array_to_string(dangling[1:5], ', '));
 	END IF;
 
 	SELECT count(*) INTO open_drift FROM @extschema@.esim_drift d WHERE d.resolved_at IS NULL;
@@ -336,4 +353,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION esim_health() IS
-'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator. dead_sinks: targets with a notification that was given up. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';
+'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator. dead_sinks: sinks for which a notification was given up in the last seven days, or has failed three times so far. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';

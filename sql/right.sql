@@ -39,7 +39,7 @@ BEGIN
 				'set_subscription assign_fleet fleet_create cancel retry set_credential drop_credential redeliver',
 				'receive',
 				'sync cancel retry',
-				'pause resume prune transfer health worker_status capabilities redeliver refresh_oldest cron_database check_cron audit_maintenance schedule_maintenance unschedule_maintenance grant revoke scopes'],
+				'pause resume prune transfer reassign_owned health worker_status capabilities redeliver refresh_oldest cron_database check_cron audit_maintenance schedule_maintenance unschedule_maintenance grant revoke scopes'],
 			ARRAY[
 				'', '', '', '', '',
 				'SELECT device; SELECT device_state; SELECT profile; SELECT profile_event; SELECT drift; SELECT fleet; SELECT inventory; SELECT device_summary; UPDATE device label device_ref imei; SELECT operation id seq kind eid iccid profile owner owner_name server status result phase phase_reason next_at error_code error_message created_at sent_at completed_at expires_at',

@@ -519,6 +519,7 @@ CREATE TABLE esim_notification (
 ) WITH (fillfactor = 85);
 CREATE INDEX esim_notification_operation_idx ON esim_notification (operation);
 CREATE INDEX esim_notification_due_idx ON esim_notification (shard, sink, next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX esim_notification_given_up_idx ON esim_notification (since) WHERE state = 'GIVEN_UP';
 COMMENT ON TABLE esim_notification IS 'Outbox: what is announced to sinks and callback URLs, at least once each.';
 COMMENT ON COLUMN esim_notification.id IS 'Identifier of the event, the same at every try.';
 COMMENT ON COLUMN esim_notification.operation IS 'The operation.';

@@ -240,6 +240,132 @@ $$;
 COMMENT ON FUNCTION esim_transfer(eid, regrole) IS
 'Gives a device with its live profiles to another owner. Finished operations and ended profiles stay with the old one. While operations are unfinished: ES409; but where the old owner''s role is gone or renamed they go along, and parked ones try again with the new owner''s credentials. Unknown device or role: ES404; an ICCID that the new owner has already: ES409.';
 
+CREATE FUNCTION esim_reassign_owned(old_owner name, new_owner regrole, OUT what text, OUT moved bigint) RETURNS SETOF record
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	new_name name;
+	gone oid[];
+	operations bigint;
+	devices bigint;
+	profiles bigint;
+	fleets bigint;
+	credentials bigint;
+BEGIN
+	SELECT r.rolname INTO new_name FROM pg_roles r WHERE r.oid = esim_reassign_owned.new_owner;
+	IF new_name IS NULL THEN
+		RAISE EXCEPTION 'new owner does not exist'
+		USING ERRCODE = 'ES404', DETAIL = 'NOT_FOUND: There is no such role.', HINT = 'Name a role.';
+	END IF;
+
+	-- numbers that rows with this name have, and that no role of this name has
+	SELECT array_agg(o.owner) INTO gone
+	FROM (
+		SELECT d.owner::oid FROM @extschema@.esim_device d WHERE d.owner_name = esim_reassign_owned.old_owner
+		UNION SELECT p.owner FROM @extschema@.esim_profile p WHERE p.owner_name = esim_reassign_owned.old_owner
+		UNION SELECT p.owner FROM @extschema@.esim_operation p WHERE p.owner_name = esim_reassign_owned.old_owner
+		UNION SELECT f.owner FROM @extschema@.esim_fleet f WHERE f.owner_name = esim_reassign_owned.old_owner
+		UNION SELECT c.owner FROM @extschema@.esim_credential c WHERE c.owner_name = esim_reassign_owned.old_owner
+	) o
+	WHERE pg_get_userbyid(o.owner) <> esim_reassign_owned.old_owner;
+	IF gone IS NULL THEN
+		RAISE EXCEPTION 'there is no owner "%" that is gone', old_owner
+		USING ERRCODE = 'ES404',
+			DETAIL = 'NOT_FOUND: No row names an owner of this name whose role was dropped or renamed.',
+			HINT = 'esim_health() names such owners. Devices of an owner that is there are given away with esim_transfer().';
+	END IF;
+
+	BEGIN
+		UPDATE @extschema@.esim_operation o
+		SET owner = esim_reassign_owned.new_owner, owner_name = new_name
+		WHERE o.owner = ANY (gone) AND o.owner_name = old_owner;
+		GET DIAGNOSTICS operations = ROW_COUNT;
+		UPDATE @extschema@.esim_device d
+		SET owner = esim_reassign_owned.new_owner, owner_name = new_name
+		WHERE d.owner = ANY (gone) AND d.owner_name = old_owner;
+		GET DIAGNOSTICS devices = ROW_COUNT;
+		UPDATE @extschema@.esim_profile p
+		SET owner = esim_reassign_owned.new_owner, owner_name = new_name
+		WHERE p.owner = ANY (gone) AND p.owner_name = old_owner;
+		GET DIAGNOSTICS profiles = ROW_COUNT;
+		UPDATE @extschema@.esim_fleet f
+		SET owner = esim_reassign_owned.new_owner, owner_name = new_name
+		WHERE f.owner = ANY (gone) AND f.owner_name = old_owner;
+		GET DIAGNOSTICS fleets = ROW_COUNT;
+	EXCEPTION WHEN unique_violation THEN
+		RAISE EXCEPTION 'new owner already has a profile or a fleet of the old one'
+		USING ERRCODE = 'ES409',
+			DETAIL = 'CONFLICT: An ICCID is unique among the live profiles of one owner, a name among the fleets of one owner and server.',
+			HINT = 'Look into esim_inventory and esim_fleet as the new owner.';
+	END;
+
+	-- secrets go along with a role, not to another one
+	UPDATE @extschema@.esim_credential c
+	SET owner = esim_reassign_owned.new_owner, owner_name = new_name
+	WHERE c.owner = ANY (gone) AND c.owner_name = old_owner AND (c.owner = new_owner OR new_name = old_owner)
+	AND NOT EXISTS (
+		SELECT FROM @extschema@.esim_credential x
+		WHERE x.owner = new_owner AND x.owner <> c.owner AND x.name = c.name);
+	GET DIAGNOSTICS credentials = ROW_COUNT;
+	UPDATE @extschema@.esim_idempotency k
+	SET owner = esim_reassign_owned.new_owner
+	WHERE k.owner = ANY (gone) AND k.owner <> new_owner
+	AND EXISTS (SELECT FROM @extschema@.esim_operation o WHERE o.id = k.operation AND o.owner = new_owner)
+	AND NOT EXISTS (SELECT FROM @extschema@.esim_idempotency x WHERE x.owner = new_owner AND x.key = k.key);
+
+	-- they were parked, or held back, as nobody's
+	WITH released AS (
+		UPDATE @extschema@.esim_pending q
+		SET state = 'N', next_at = CASE WHEN o.not_before > now() THEN o.not_before END
+		FROM @extschema@.esim_operation o
+		WHERE q.state = 'P' AND o.id = q.operation AND o.owner = new_owner
+		RETURNING q.operation
+	)
+	UPDATE @extschema@.esim_operation o
+	SET phase = 'QUEUED', phase_reason = NULL, next_at = NULL
+	FROM released r
+	WHERE o.id = r.operation AND o.status = 'ACCEPTED';
+	UPDATE @extschema@.esim_notification n
+	SET next_at = clock_timestamp()
+	FROM @extschema@.esim_operation o
+	WHERE n.next_at > clock_timestamp() AND n.tries > 0 AND o.id = n.operation AND o.owner = new_owner;
+	PERFORM @extschema@.esim_wake();
+
+	RETURN QUERY VALUES ('devices', devices), ('profiles', profiles), ('operations', operations), ('fleets', fleets),
+		('credentials', credentials);
+END
+$$;
+COMMENT ON FUNCTION esim_reassign_owned(name, regrole) IS
+'Gives all that an owner has whose role is gone or was renamed to another role: devices, profiles, operations (finished ones too), fleets, idempotency keys; after ALTER ROLE alice RENAME TO alicia: esim_reassign_owned(''alice'', ''alicia''). Stored credentials go along only to the same role, or to a new one of the same name. Parked operations try again with the new owner''s credentials at the RSP. Returns how many rows were given. No such owner, unknown role: ES404; an ICCID or fleet that the new owner has already: ES409.';
+
+/*
+ * Functions name the schema that they were made in: the extension is not
+ * relocatable, and ALTER SCHEMA ... RENAME would be a way around that.
+ */
+CREATE FUNCTION esim_schema_renamed() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (
+		SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+		WHERE e.extname = 'esim' AND quote_ident(n.nspname) <> $name$@extschema@$name$)
+	THEN
+		RAISE EXCEPTION 'schema of extension esim cannot be renamed'
+		USING ERRCODE = 'feature_not_supported',
+			DETAIL = 'Its functions name the schema that they were made in.',
+			HINT = 'For another schema dump the data, create the extension there, and restore the data.';
+	END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION esim_schema_renamed() FROM PUBLIC;
+COMMENT ON FUNCTION esim_schema_renamed() IS 'Event trigger: refuses to rename the schema of the extension.';
+
+CREATE EVENT TRIGGER esim_schema_renamed ON ddl_command_end
+	WHEN TAG IN ('ALTER SCHEMA')
+	EXECUTE FUNCTION esim_schema_renamed();
+COMMENT ON EVENT TRIGGER esim_schema_renamed IS 'The schema of esim keeps its name.';
+
 CREATE FUNCTION esim_prune(options jsonb DEFAULT '{}', OUT what text, OUT removed bigint) RETURNS SETOF record
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

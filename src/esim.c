@@ -30,6 +30,7 @@ int			esim_max_pending_per_owner = 0;
 char	   *esim_sink_allow = NULL;
 bool		esim_sink_allow_private = false;
 int			esim_sink_give_up_s = 3 * 24 * 3600;
+char	   *esim_sink_ca_file = NULL;
 char	   *esim_notify_channel = NULL;
 char	   *esim_api_root = NULL;
 char	   *esim_worker_role = NULL;
@@ -43,6 +44,16 @@ static const struct config_enum_entry lockout_guard_options[] = {
 };
 
 PGDLLEXPORT void _PG_init(void);
+
+/* a channel that NOTIFY refuses would keep workers from writing outcomes */
+static bool
+check_notify_channel(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < NAMEDATALEN)
+		return true;
+	GUC_check_errdetail("A channel has at most %d bytes.", NAMEDATALEN - 1);
+	return false;
+}
 
 static void
 define_settings(void)
@@ -101,10 +112,14 @@ define_settings(void)
 							NULL,
 							&esim_sink_give_up_s, 3 * 24 * 3600, 1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("esim.sink_ca_file",
+							   "File with the certificate authorities of sinks and callback URLs.",
+							   "In place of the system's; empty: the system's.",
+							   &esim_sink_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("esim.notify_channel",
 							   "Channel on which workers notify of completed operations; empty: none.",
 							   "The payload is the operation's identifier.",
-							   &esim_notify_channel, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+							   &esim_notify_channel, "", PGC_SIGHUP, 0, check_notify_channel, NULL, NULL);
 	DefineCustomStringVariable("esim.api_root",
 							   "Root of the absolute URLs that the database gives out as a CAMARA API provider.",
 							   NULL,

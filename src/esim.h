@@ -37,6 +37,7 @@ extern int	esim_max_pending_per_owner;
 extern char *esim_sink_allow;
 extern bool esim_sink_allow_private;
 extern int	esim_sink_give_up_s;
+extern char *esim_sink_ca_file;
 extern char *esim_notify_channel;
 extern char *esim_api_root;
 extern char *esim_worker_role;

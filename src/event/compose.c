@@ -167,7 +167,9 @@ compose(HeapTuple tuple, TupleDesc desc, Sink *sink, TimestampTz now)
 	}
 	if (!column_bool(tuple, desc, F_OWNED))
 	{
-		deliver_result(d, RESULT_GIVEN_UP, "the owner no longer exists", now);
+		/* a renamed one gets its rows back by esim_reassign() */
+		d->delay_ms = rsp_backoff_ms(d->tries - 1, BACKOFF_MS, BACKOFF_MAX_MS);
+		deliver_result(d, RESULT_RETRY, "the owner is gone or was renamed", now);
 		return;
 	}
 

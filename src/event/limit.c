@@ -145,6 +145,7 @@ limit_host(const SinkRoute *route, char *error, size_t size)
 		options.max_answer = MAX_ANSWER;
 		options.verify = true;
 		options.allow_http = route->plain_http;
+		options.ca_file = esim_sink_ca_file[0] ? esim_sink_ca_file : NULL;
 		options.auth = HTTP_AUTH_NONE;
 		options.address_allowed = address_allowed;
 		options.address_arg = unconstify(int *, route->only_private ? &only_private :

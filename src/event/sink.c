@@ -102,6 +102,7 @@ esim_check_sink_credential(Jsonb *credential)
 	char	   *type = string_member(credential, "credentialType", "Its credentialType is not a text.");
 	char	   *token = string_member(credential, "accessToken", "Its accessToken is not a text.");
 	char	   *expiry = string_member(credential, "accessTokenExpireUtc", "Its accessTokenExpireUtc is not a text.");
+	char	   *expires = string_member(credential, "accessTokenExpiresUtc", "Its accessTokenExpiresUtc is not a text.");
 	char	   *token_type = string_member(credential, "accessTokenType", "Its accessTokenType is not a text.");
 	int64_t		seconds;
 
@@ -123,6 +124,11 @@ esim_check_sink_credential(Jsonb *credential)
 		bad_credential("Its accessToken is empty, too long, or has a character that cannot stand in a header.");
 	if (expiry != NULL && !sink_parse_time(expiry, &seconds))
 		bad_credential("Its accessTokenExpireUtc is not a time such as 2026-12-31T23:59:59Z.");
+	/* the name that CAMARA's Commonalities have for it */
+	if (expires != NULL && !sink_parse_time(expires, &seconds))
+		bad_credential("Its accessTokenExpiresUtc is not a time such as 2026-12-31T23:59:59Z.");
+	if (expiry != NULL && expires != NULL)
+		bad_credential("It has both accessTokenExpireUtc and accessTokenExpiresUtc.");
 }
 
 /* ------------------------------------------------------------------------

@@ -556,7 +556,13 @@ set_options(HttpHandle *handle, HttpEndpoint *endpoint)
 		/* only what was named, not the system's directory besides */
 		SET(CURLOPT_CAPATH, NULL);
 		if (!is_pem(endpoint->ca_file))
+		{
 			SET(CURLOPT_CAINFO, endpoint->ca_file);
+#if LIBCURL_VERSION_NUM >= 0x075700
+			/* what stands in the file now, not a day ago */
+			SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);
+#endif
+		}
 		else if (rc == CURLE_OK)
 			rc = set_pem(easy, CURLOPT_CAINFO_BLOB, endpoint->ca_file);
 	}

@@ -388,6 +388,7 @@ static const Property sink_credential[] = {
 	{"credentialType", TYPE_ACCESSTOKEN, true, NULL},
 	{"accessToken", TYPE_TEXT, false, NULL},
 	{"accessTokenExpireUtc", TYPE_DATE_TIME, false, NULL},
+	{"accessTokenExpiresUtc", TYPE_DATE_TIME, false, NULL}, /* CAMARA Commonalities */
 	{"accessTokenType", TYPE_BEARER, false, NULL},
 	END
 };

@@ -15,11 +15,15 @@
 #include "commands/async.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "event/event.h"
 
 #define SHOW_SENT_AFTER_MS 100
+
+/* share of the queue of NOTIFY from which it is left to others */
+#define NOTIFY_QUEUE_MAX 0.5
 
 /* ------------------------------------------------------------------------
  * Operations and queue
@@ -38,6 +42,17 @@ on_euicc(RspKind kind)
 {
 	return kind == RSP_DOWNLOAD || kind == RSP_ENABLE || kind == RSP_DISABLE || kind == RSP_DELETE ||
 		kind == RSP_SET_FALLBACK || kind == RSP_UNSET_FALLBACK;
+}
+
+/*
+ * NOTIFY of operations that have ended?  A listener that never reads fills the
+ * queue of notifications, and a full one would end every transaction of ours.
+ */
+static bool
+notify_wanted(void)
+{
+	return esim_notify_channel && esim_notify_channel[0] &&
+		DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0)) < NOTIFY_QUEUE_MAX;
 }
 
 /* recorded outcomes that are applied now */
@@ -89,6 +104,7 @@ write_ended(dlist_head *tasks, TimestampTz now)
 	Column		deferred;
 	Column		eids;
 	Datum		values[11];
+	bool		notify = notify_wanted();
 	dlist_iter	iter;
 
 	for (int i = 0; i < 10; i++)
@@ -129,7 +145,7 @@ write_ended(dlist_head *tasks, TimestampTz now)
 		if (done && task->op.eid && on_euicc(task->op.kind))
 			column_add_text(&eids, task->op.eid);
 
-		if (esim_notify_channel && esim_notify_channel[0])
+		if (notify)
 			Async_Notify(esim_notify_channel, task->op.id);
 		if (esim_log_operations)
 			ereport(LOG,
@@ -333,6 +349,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 	Column		lanes;
 	Column		failed;
 	Datum		values[3];
+	bool		notify = notify_wanted();
 	dlist_iter	iter;
 
 	column_init(&lanes, 8);
@@ -363,7 +380,7 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 			Datum		id = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 
 			column_add(&failed, id);
-			if (esim_notify_channel && esim_notify_channel[0])
+			if (notify)
 				Async_Notify(esim_notify_channel,
 							 DatumGetCString(DirectFunctionCall1(uuid_out, id)));
 		}

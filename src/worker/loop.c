@@ -13,6 +13,7 @@
 #include "worker/worker.h"
 
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
@@ -22,6 +23,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -37,6 +39,9 @@
 
 /* upkeep: shards, pauses, siblings, expiry, deferred outcomes */
 #define UPKEEP_MS 1000
+
+/* whether the database is wanted; DROP DATABASE waits for 5 s */
+#define WANTED_MS 1500
 
 /* outcomes are written when so many have gathered, or the oldest is so old */
 #define WRITE_BATCH 64
@@ -288,12 +293,30 @@ finish(void)
 	http_loop_destroy(esim_worker->http);
 }
 
+/*
+ * DROP DATABASE, ALTER DATABASE ... RENAME or SET TABLESPACE, and CREATE
+ * DATABASE with this one as the template take a lock that keeps others from
+ * connecting, then wait for a while for those who are there to leave.  Does
+ * one of them?  A connection that begins takes the same lock as this.
+ */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	(void) LockRelease(&tag, RowExclusiveLock, true);
+	return false;
+}
+
 /* milliseconds until the loop must turn again */
 static long
 time_to_wait(TimestampTz now, TimestampTz next_upkeep, TimestampTz outcome_since,
 			 TimestampTz idle_since, bool more)
 {
-	long		wait = esim_poll_interval_ms;
+	long		wait = Min(esim_poll_interval_ms, WANTED_MS);
 	long		http = http_loop_timeout(esim_worker->http);
 	TimestampTz at[5];
 
@@ -332,11 +355,15 @@ esim_worker_main(Datum arg)
 	TimestampTz next_poll = 0;
 	TimestampTz idle_since = 0;
 	TimestampTz outcome_since = 0;
+	TimestampTz next_wanted = 0;
 	bool		look = true;	/* there may be something to claim */
+	bool		wanted = false;
 	WaitEventSet *set;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
+	/* pg_cancel_backend() is about statements of users; ours are short, and what is in flight must be followed up */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	worker_start(arg);
@@ -368,6 +395,18 @@ esim_worker_main(Datum arg)
 		}
 		if (esim_worker->index >= esim_workers)
 			break;				/* fewer workers are wanted, or none */
+
+		now = GetCurrentTimestamp();
+		if (now >= next_wanted)
+		{
+			next_wanted = TimestampTzPlusMilliseconds(now, WANTED_MS);
+			wanted = database_is_wanted();
+			if (wanted)
+			{
+				ereport(LOG, (errmsg("esim worker leaves its database, which is being dropped, renamed, moved or copied")));
+				break;
+			}
+		}
 
 		http_loop_run(esim_worker->http);
 		more = handle_answers();
@@ -455,5 +494,12 @@ esim_worker_main(Datum arg)
 	}
 
 	finish();
+
+	/* the launcher will start one again; else the next one waits for that command */
+	if (wanted && !esim_preloaded && !esim_worker->queue_empty)
+	{
+		worker_detach(0, Int32GetDatum(esim_worker->slot));
+		(void) esim_start_worker(esim_worker->database, esim_worker->role, esim_worker->index);
+	}
 	proc_exit(0);
 }

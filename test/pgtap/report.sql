@@ -85,14 +85,21 @@ SELECT ok((SELECT oldest_ready FROM esim_health()) BETWEEN '50 s' AND '2 min', '
 SELECT ok('1 operations are parked; phase_reason in esim_operation says why' = ANY (problems), 'health: says what it is') FROM esim_health();
 UPDATE esim_pending SET state = 'W', next_at = now() - interval '10 min' WHERE operation = :'b2';
 SELECT is((SELECT stuck FROM esim_health()), 1::bigint, 'health: overdue');
-INSERT INTO esim_notification (operation, target, format, state, tries) VALUES (:'a1', 'https://a.invalid/', 'cloudevent', 'FAILED', 9);
+INSERT INTO esim_notification (operation, target, format, state, tries) VALUES (:'a1', 'https://a.invalid/', 'cloudevent', 'GIVEN_UP', 9);
 SELECT is((SELECT dead_sinks FROM esim_health()), 1::bigint, 'health: given up');
+UPDATE esim_notification SET since = now() - interval '12 days' WHERE target = 'https://a.invalid/';
+SELECT is((SELECT dead_sinks FROM esim_health()), 0::bigint, 'health: given up long ago');
+INSERT INTO esim_notification (operation, target, format, tries, next_at)
+VALUES (:'a1', 'https://b.invalid/?1', 'cloudevent', 3, now()), (:'a1', 'https://b.invalid/?2', 'cloudevent', 7, now()),
+	(:'a1', 'https://c.invalid/', 'cloudevent', 1, now());
+SELECT is((SELECT dead_sinks FROM esim_health()), 1::bigint, 'health: a sink that does not answer');
+SELECT ok('1 sinks do not take what they are sent; last_error in esim_notification says why' = ANY (problems), 'health: says so') FROM esim_health();
 SELECT esim_pause('esim_test_one');
 SELECT results_eq('SELECT oldest_ready, stuck, paused_servers FROM esim_health()', $$VALUES (NULL::interval, 0::bigint, '{esim_test_one}'::text[])$$,
 	'health: what is paused is not late');
 ALTER ROLE esim_test_bob RENAME TO esim_test_robert;
 SELECT is((SELECT dangling_owners FROM esim_health()), 1::bigint, 'health: an owner was renamed');
-SELECT ok((SELECT array_to_string(problems, ' ') FROM esim_health()) ~ 'gone or renamed: esim_test_bob;', 'health: names it');
+SELECT ok((SELECT array_to_string(problems, ' ') FROM esim_health()) ~ 'gone or renamed: esim_test_bob \(now esim_test_robert\);', 'health: names it');
 
 SELECT * FROM finish();
 ROLLBACK;

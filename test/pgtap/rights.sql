@@ -25,6 +25,7 @@ FROM unnest('{esim_health(), esim_pause(), esim_resume(), esim_prune(), esim_wor
 	esim_scopes(), esim_wake()}'::text[]) c;
 SELECT throws_ok($$SELECT esim_grant('esim_test_none', 'admin')$$, '42501', NULL, 'nobody grants himself a scope');
 SELECT throws_ok($$SELECT esim_transfer('89049032000000000000000000000100', 'esim_test_none')$$, NULL, NULL, 'nobody takes a device');
+SELECT throws_ok($$SELECT * FROM esim_reassign_owned('esim_test_bob', 'esim_test_none')$$, '42501', NULL, 'or all that an owner had');
 SELECT ok(NOT esim_iccid_valid('1'), 'functions on identifiers are for everybody');
 SELECT is(:'iccid_a1'::iccid::text, :'iccid_a1', 'and the types');
 SELECT ok(:'eid_a'::eid < :'eid_b'::eid, 'and their operators');

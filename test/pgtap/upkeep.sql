@@ -79,6 +79,42 @@ SELECT is((SELECT format('%s %s %s', owner, owner_name, phase) FROM esim_operati
 SELECT is((SELECT state::text FROM esim_pending WHERE operation = :'q'), 'N', 'and are looked at again');
 
 --
+-- all that a renamed or dropped owner had
+--
+SELECT throws_ok($$SELECT * FROM esim_reassign_owned('esim_test_nobody', 'esim_test_alice')$$, 'ES404', 'there is no owner "esim_test_nobody" that is gone', 'reassign: unknown owner');
+SELECT throws_ok($$SELECT * FROM esim_reassign_owned('esim_test_alice', 'esim_test_robert')$$, 'ES404', NULL, 'reassign: an owner that is there');
+SELECT throws_ok($$SELECT * FROM esim_reassign_owned('esim_test_alice', 999999::oid::regrole)$$, 'ES404', 'new owner does not exist', 'reassign: unknown role');
+INSERT INTO esim_device (eid, owner) VALUES (:'eid_c', 'esim_test_robert');
+INSERT INTO esim_profile (iccid, owner, state) VALUES (:'iccid_a1', 'esim_test_robert', 'DELETED');
+INSERT INTO esim_fleet (name, owner) VALUES ('trams', 'esim_test_robert');
+SELECT esim_set_credential('hook', 'bearer', 'x', 'esim_test_robert');
+SELECT pg_temp.operation('esim_test_robert', :'eid_b', :'profile_b1', 'disable', '1 hour', 'SUCCESS') AS done \gset
+SELECT pg_temp.operation('esim_test_robert', :'eid_b', :'profile_b1', 'disable', '1 hour', NULL, 'P') AS q \gset
+INSERT INTO esim_idempotency (owner, key, operation, fingerprint) VALUES ('esim_test_robert', 'r', :'done', '\x00');
+SELECT count(*) AS devices FROM esim_device WHERE owner_name = 'esim_test_robert' \gset
+ALTER ROLE esim_test_robert RENAME TO esim_test_roberta;
+SELECT results_eq($$SELECT what COLLATE "C", moved > 0 FROM esim_reassign_owned('esim_test_robert', 'esim_test_roberta')$$,
+	$$VALUES ('devices'::text COLLATE "C", true), ('profiles', true), ('operations', true), ('fleets', true), ('credentials', true)$$,
+	'reassign: a role that was renamed');
+SELECT is((SELECT count(*) FROM esim_device WHERE owner_name = 'esim_test_roberta' AND owner = 'esim_test_roberta'::regrole), :devices::bigint, 'reassign: all devices');
+SELECT is((SELECT format('%s %s', owner, owner_name) FROM esim_operation WHERE id = :'done'), 'esim_test_roberta esim_test_roberta', 'reassign: history too');
+SELECT is((SELECT format('%s %s', owner_name, phase) FROM esim_operation WHERE id = :'q'), 'esim_test_roberta QUEUED', 'reassign: parked operations go on');
+SELECT ok((SELECT array_to_string(problems, ' ') FROM esim_health()) !~ 'robert\M', 'reassign: esim_health() is content');
+SELECT is((SELECT owner_name FROM esim_credential WHERE name = 'hook'), 'esim_test_roberta', 'reassign: credentials stay with the role');
+-- to another role: not its secrets
+ALTER ROLE esim_test_roberta RENAME TO esim_test_robert;
+INSERT INTO esim_profile (iccid, owner, state) SELECT iccid, 'esim_test_alice', 'RELEASED' FROM esim_profile WHERE id = :'profile_b1';
+SELECT throws_ok($$SELECT * FROM esim_reassign_owned('esim_test_roberta', 'esim_test_alice')$$, 'ES409', NULL, 'reassign: the new owner has a profile already');
+DELETE FROM esim_profile WHERE owner = 'esim_test_alice'::regrole AND iccid = (SELECT iccid FROM esim_profile WHERE id = :'profile_b1');
+SELECT lives_ok($$SELECT * FROM esim_reassign_owned('esim_test_roberta', 'esim_test_alice')$$, 'reassign: to another role');
+SELECT is((SELECT count(*) FROM esim_device WHERE owner_name = 'esim_test_roberta'), 0::bigint, 'reassign: devices go');
+SELECT is((SELECT owner_name FROM esim_credential WHERE name = 'hook'), 'esim_test_roberta', 'reassign: secrets do not go to another role');
+SELECT is((SELECT owner::text FROM esim_idempotency WHERE key = 'r'), 'esim_test_alice', 'reassign: idempotency keys go with their operations');
+DELETE FROM esim_pending;
+DELETE FROM esim_operation;
+DELETE FROM esim_notification;
+
+--
 -- prune
 --
 DELETE FROM esim_attempt;
@@ -120,7 +156,7 @@ SELECT is((SELECT count(*) FROM esim_attempt a WHERE NOT EXISTS (SELECT FROM esi
 SELECT is((SELECT count(*) FROM esim_profile_event WHERE at < now() - interval '90 days'), 0::bigint, 'old events are gone');
 SELECT is((SELECT string_agg(what, '' ORDER BY what) FROM esim_drift), 'xz', 'drift that is open or was resolved lately stays');
 SELECT ok((SELECT removed > 0 FROM esim_prune('{"older_than": "0"}') WHERE what = 'operations'), 'prune: everything that is completed');
-SELECT is((SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED'), 2::bigint, 'never what is not');
+SELECT is((SELECT count(*) FROM esim_operation WHERE status = 'ACCEPTED'), 1::bigint, 'never what is not');
 
 SELECT * FROM finish();
 ROLLBACK;
