@@ -336,7 +336,7 @@ BEGIN
 			WHERE (p.owner, p.owner_name) > (c.owner, c.owner_name)
 			ORDER BY p.owner, p.owner_name LIMIT 1) n
 	)
-	SELECT count(*), array_agg(format('%I', g.owner_name) || coalesce(format(' (now %I)', g.new_name), '') ORDER BY g.owner_name)
+	SELECT count(*), array_agg(format('%I', g.owner_name) || CASE WHEN g.new_name IS NULL THEN '' ELSE format(' (now %I)', g.new_name) END ORDER BY g.owner_name)
 	INTO dangling_owners, dangling
 	FROM (
 		SELECT o.owner_name, (SELECT r.rolname FROM pg_roles r WHERE r.oid = o.owner) AS new_name
