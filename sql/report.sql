@@ -305,7 +305,7 @@ BEGIN
 			UNION ALL
 			SELECT n.sink, false
 			FROM @extschema@.esim_notification n
-			WHERE n.next_at IS NOT NULL AND n.tries >= 3
+			WHERE n.next_at IS NOT NULL AND n.tries > 0 AND n.since < now() - stuck_limit
 		) s
 		GROUP BY s.sink
 	) d;
@@ -353,4 +353,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION esim_health() IS
-'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator. dead_sinks: sinks for which a notification was given up in the last seven days, or has failed three times so far. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';
+'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator. dead_sinks: sinks for which a notification was given up in the last seven days, or has been tried in vain for five minutes. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';

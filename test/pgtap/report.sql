@@ -89,9 +89,9 @@ INSERT INTO esim_notification (operation, target, format, state, tries) VALUES (
 SELECT is((SELECT dead_sinks FROM esim_health()), 1::bigint, 'health: given up');
 UPDATE esim_notification SET since = now() - interval '12 days' WHERE target = 'https://a.invalid/';
 SELECT is((SELECT dead_sinks FROM esim_health()), 0::bigint, 'health: given up long ago');
-INSERT INTO esim_notification (operation, target, format, tries, next_at)
-VALUES (:'a1', 'https://b.invalid/?1', 'cloudevent', 3, now()), (:'a1', 'https://b.invalid/?2', 'cloudevent', 7, now()),
-	(:'a1', 'https://c.invalid/', 'cloudevent', 1, now());
+INSERT INTO esim_notification (operation, target, format, tries, next_at, since)
+VALUES (:'a1', 'https://b.invalid/?1', 'cloudevent', 3, now(), now() - interval '6 min'), (:'a1', 'https://b.invalid/?2', 'cloudevent', 1, now(), now() - interval '1 h'),
+	(:'a1', 'https://c.invalid/', 'cloudevent', 1, now(), now()), (:'a1', 'https://d.invalid/', 'cloudevent', 0, now(), now() - interval '1 h');
 SELECT is((SELECT dead_sinks FROM esim_health()), 1::bigint, 'health: a sink that does not answer');
 SELECT ok('1 sinks do not take what they are sent; last_error in esim_notification says why' = ANY (problems), 'health: says so') FROM esim_health();
 SELECT esim_pause('esim_test_one');

@@ -357,6 +357,35 @@ ok(wait_until($node, $database, "SELECT tries > 0 FROM esim_notification WHERE o
 like(value($node, $database, "SELECT state || ' ' || last_error FROM esim_notification WHERE operation = '$id'"), qr/^PENDING .*certificate/i, 'the notification waits, and says why');
 nothing_of(got($sink), 'sink', { eid => eid($n), iccid => iccid($n) });
 
+# an authority of one's own for sinks: in place of the system's, read again at each reload
+my $private = tls_peer('private_sink', 'good', '', "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
+my $bundle = write_file('sinks.pem', PostgreSQL::Test::Utils::slurp_file("$directory/other_ca.pem"));
+ok(accepts($private), 'the peer at the private sink is there');
+$n = $next++;
+my $private_id = value($node, $database, "SELECT esim_enable('" . iccid($n) . "', sink => 'https://127.0.0.1:$private->{port}/hook')");
+my $notification = "FROM esim_notification WHERE operation = '$private_id'";
+my $tries = 0;
+foreach my $case ([ '', 'certificate', 'without the setting' ], [ "$directory/absent.pem", 'certificate|CA', 'a file that is not there' ],
+	[ $bundle, 'certificate', 'another authority' ])
+{
+	my ($file, $reason, $name) = @$case;
+
+	$node->append_conf('postgresql.conf', "esim.sink_ca_file = '$file'");
+	$node->reload;
+	sleep 0.5;
+	value($node, $database, "SELECT esim_redeliver(id) $notification") if $tries;
+	ok(wait_until($node, $database, "SELECT tries > $tries $notification", 't', 30), "private sink: $name: it was tried");
+	like(value($node, $database, "SELECT state || ' ' || last_error $notification"), qr/^PENDING .*(?:$reason)/i, "private sink: $name: refused");
+	$tries = value($node, $database, "SELECT tries $notification");
+}
+unlike(got($private), qr/HTTP/, 'private sink: nothing was sent');
+write_file('sinks.pem', PostgreSQL::Test::Utils::slurp_file("$directory/ca.pem"));
+$node->reload;
+sleep 0.5;
+value($node, $database, "SELECT esim_redeliver(id) $notification");
+ok(wait_until($node, $database, "SELECT state $notification", 'DELIVERED', 30), 'private sink: its authority in the same file: delivered');
+like(got($private), qr{^POST /hook HTTP/1\.1\r.*$private_id}ms, 'private sink: the event');
+
 # the environment's proxy saw nothing of all this, nor of what went to the simulator by http
 is(value($node, $database, "SELECT result FROM esim_operation WHERE id = '$id'"), 'SUCCESS', 'an operation at the simulator, with a proxy in the environment');
 is(connections($proxy), 0, 'the proxy was never connected to');
