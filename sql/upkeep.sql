@@ -381,6 +381,7 @@ DECLARE
 	last_id uuid := '00000000-0000-0000-0000-000000000000';
 	needed uuid[];
 	looked uuid[];
+	held uuid[];
 	ids uuid[];
 	first_event bigint := 0;
 	events bigint[];
@@ -478,10 +479,18 @@ BEGIN
 		EXIT WHEN looked IS NULL;
 		last_id := looked[cardinality(looked)];
 
+		-- somebody may be about to have one announced again: that is not waited for
+		WITH free AS MATERIALIZED (
+			SELECT t.id FROM @extschema@.esim_notification t WHERE t.operation = ANY (looked) FOR UPDATE SKIP LOCKED
+		)
+		SELECT array_agg(t.operation) INTO held
+		FROM @extschema@.esim_notification t
+		WHERE t.operation = ANY (looked) AND NOT EXISTS (SELECT FROM free f WHERE f.id = t.id);
+
 		-- what is still to be announced stays
 		SELECT array_agg(l.id) INTO ids
 		FROM unnest(looked) AS l (id)
-		WHERE l.id <> ALL (coalesce(needed, '{}'))
+		WHERE l.id <> ALL (coalesce(needed, '{}')) AND l.id <> ALL (coalesce(held, '{}'))
 		AND NOT EXISTS (
 			SELECT FROM @extschema@.esim_notification t
 			WHERE t.operation = l.id AND t.delivered_at IS NULL AND t.next_at IS NOT NULL);
