@@ -215,6 +215,18 @@ is(failure($node, 'owners', 'CREATE EXTENSION esim SCHEMA esim'), 'none: ', 'CRE
 ok(wait_until($node, 'owners', 'SELECT count(*) FROM esim_worker_status() WHERE last_error IS NOT NULL', '0'), 'no errors stay');
 
 ok(!$node->log_contains(qr/PANIC|was terminated by signal|FATAL:  (?!terminating|the database system|database "?\w+"? (?:does not exist|is being accessed)|role "absent")/), 'no PANIC, no crash');
-ledger_is_exact($simulator, 'ledger');
 $node->stop;
+
+# without preload nobody but the worker itself can see to it that the work goes on
+my $stock = new_node('stock');
+make_database($stock, 'stock');
+ok(busy($stock, 'stock', 'enable', 300), 'stock: a worker works');
+is(failure($stock, 'postgres', 'CREATE DATABASE copy TEMPLATE stock'), 'none: ', 'stock: CREATE DATABASE TEMPLATE');
+done($stock, 'stock', 'ENABLED', 'stock: by itself');
+busy($stock, 'stock', 'disable', 300);
+is(failure($stock, 'postgres', 'DROP DATABASE stock'), 'none: ', 'stock: DROP DATABASE');
+is(failure($stock, 'postgres', 'DROP DATABASE copy'), 'none: ', 'stock: and the copy');
+ok(!$stock->log_contains(qr/PANIC|was terminated by signal/), 'stock: no crash');
+$stock->stop;
+ledger_is_exact($simulator, 'ledger');
 done_testing();

@@ -1,4 +1,4 @@
-# test/t/013_pg_upgrade.pl
+# test/t/015_pg_upgrade.pl
 # pg_upgrade takes everything along, and nothing is sent from the new cluster until esim_resume().
 use strict;
 use warnings;
