@@ -331,8 +331,9 @@ BEGIN
 	FROM @extschema@.esim_operation o
 	WHERE n.next_at > clock_timestamp() AND n.tries > 0 AND o.id = n.operation AND o.owner = new_owner;
 	PERFORM @extschema@.esim_wake();
-	PERFORM @extschema@.esim_audit_note('esim_reassign_owned', format('MOVED owner %I to %I', old_owner, new_name));
 
+	PERFORM @extschema@.esim_audit_note('esim_reassign_owned', format('REASSIGNED from %I to %I: devices %s, profiles %s, operations %s, fleets %s, credentials %s',
+		old_owner, new_name, devices, profiles, operations, fleets, credentials));
 	RETURN QUERY VALUES ('devices', devices), ('profiles', profiles), ('operations', operations), ('fleets', fleets),
 		('credentials', credentials);
 END

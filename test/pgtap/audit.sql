@@ -253,11 +253,15 @@ SET ROLE esim_test_admin;
 SELECT esim_transfer(:'eid_b', 'esim_test_alice'), esim_transfer(:'eid_b', 'esim_test_alice'), esim_transfer(:'eid_b', 'esim_test_bob');
 RESET ROLE;
 SELECT is(pg_temp.audited(), format(E'esim_test_admin esim_transfer %1$s TRANSFERRED from esim_test_alice to esim_test_bob\nesim_test_admin esim_transfer %1$s TRANSFERRED from esim_test_bob to esim_test_alice\nesim_test_admin esim_transfer %1$s UNCHANGED owner esim_test_alice', :'eid_b'), 'esim_transfer, and no row of the table''s trigger');
-UPDATE esim_device SET owner_name = 'esim_test_old' WHERE eid = :'eid_b';
+ALTER ROLE esim_test_bob RENAME TO esim_test_robert;
 SET ROLE esim_test_admin;
-SELECT count(*) FROM esim_reassign_owned('esim_test_old', 'esim_test_bob');
+SELECT * FROM esim_reassign_owned('esim_test_bob', 'esim_test_robert');
 RESET ROLE;
-SELECT is(pg_temp.audited(), 'esim_test_admin esim_reassign_owned MOVED owner esim_test_old to esim_test_bob', 'esim_reassign_owned, and no row of the table''s trigger');
+SELECT matches(pg_temp.audited(), '^esim_test_admin esim_reassign_owned REASSIGNED from esim_test_bob to esim_test_robert: devices 1, profiles \d+, operations \d+, fleets 1, credentials \d+$',
+	'esim_reassign_owned: one row');
+ALTER ROLE esim_test_robert RENAME TO esim_test_bob;
+SELECT * FROM esim_reassign_owned('esim_test_robert', 'esim_test_bob');
+SELECT pg_temp.audited();
 SET ROLE esim_test_admin;
 SELECT esim_grant('esim_test_none', 'enable', 'disable', 'enable'), esim_revoke('esim_test_none', 'enable');
 RESET ROLE;

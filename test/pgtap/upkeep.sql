@@ -101,6 +101,7 @@ SELECT is((SELECT format('%s %s', owner, owner_name) FROM esim_operation WHERE i
 SELECT is((SELECT format('%s %s', owner_name, phase) FROM esim_operation WHERE id = :'q'), 'esim_test_roberta QUEUED', 'reassign: parked operations go on');
 SELECT ok((SELECT array_to_string(problems, ' ') FROM esim_health()) !~ 'robert\M', 'reassign: esim_health() is content');
 SELECT is((SELECT owner_name FROM esim_credential WHERE name = 'hook'), 'esim_test_roberta', 'reassign: credentials stay with the role');
+SELECT is((SELECT count(*) FROM esim_audit WHERE function = 'esim_reassign_owned' AND outcome ~ '^REASSIGNED from esim_test_robert to esim_test_roberta: devices \d+,'), 1::bigint, 'reassign: it is in esim_audit');
 -- to another role: not its secrets
 ALTER ROLE esim_test_roberta RENAME TO esim_test_robert;
 INSERT INTO esim_profile (iccid, owner, state) SELECT iccid, 'esim_test_alice', 'RELEASED' FROM esim_profile WHERE id = :'profile_b1';
