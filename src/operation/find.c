@@ -7,6 +7,7 @@
  */
 #include "esim.h"
 
+#include "access/xact.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -271,6 +272,14 @@ profiles_of(List *owners)
 	return owners ? &profile_by_iccid_owner : &profile_by_iccid;
 }
 
+/* the transaction's, with our own changes; unregister it */
+static Snapshot
+current_snapshot(void)
+{
+	CommandCounterIncrement();
+	return RegisterSnapshot(GetTransactionSnapshot());
+}
+
 /* whose rows the caller may act for, NIL: everybody's */
 static List *
 owners_for(Oid caller)
@@ -456,14 +465,16 @@ EsimDevice *
 esim_find_device(Oid caller, const Eid *eid)
 {
 	List	   *owners = owners_for(caller);
+	Snapshot	snapshot = current_snapshot();
 	EsimScan	scan;
 	EsimDevice *device;
 
-	esim_scan_open(&scan, devices_of(owners), GetTransactionSnapshot());
+	esim_scan_open(&scan, devices_of(owners), snapshot);
 	device = load_device(&scan, owners, eid);
 	if (device != NULL && !esim_may_act_for(caller, device->owner, device->owner_name))
 		device = NULL;
 	esim_scan_close(&scan);
+	UnregisterSnapshot(snapshot);
 	return device;
 }
 
@@ -480,11 +491,12 @@ Datum
 esim_find_profiles(Oid caller, Iccid iccid)
 {
 	List	   *owners = owners_for(caller);
+	Snapshot	snapshot = current_snapshot();
 	ArrayBuildState *ids = initArrayResult(UUIDOID, CurrentMemoryContext, false);
 	EsimScan	scan;
 	ListCell   *cell;
 
-	esim_scan_open(&scan, profiles_of(owners), GetTransactionSnapshot());
+	esim_scan_open(&scan, profiles_of(owners), snapshot);
 	if (owners == NIL)
 	{
 		esim_scan_search(&scan, IccidGetDatum(iccid));
@@ -496,6 +508,7 @@ esim_find_profiles(Oid caller, Iccid iccid)
 		add_ids(&scan, ids);
 	}
 	esim_scan_close(&scan);
+	UnregisterSnapshot(snapshot);
 	return makeArrayResult(ids, CurrentMemoryContext);
 }
 
