@@ -2158,12 +2158,11 @@ looked_up(RspConversation *c, const HttpAnswer *answer)
 		{
 			/*
 			 * The eIM's handler has crashed, perhaps at this order alone (its
-			 * outcome cannot be told): then it can be taken away all the same.
+			 * outcome cannot be told): then it can be taken away all the same,
+			 * and nobody else is to be held up by it.
 			 */
 			rsp_note(c, "try-later", row->code);
 			not_understood(c, answer, row->code, "the server has trouble with the order");
-			if (c->action.type == RSP_ACT_WAIT)
-				c->action.server_trouble = true;
 		}
 		else if (!not_now(c, answer, row->get, row))
 		{

@@ -173,7 +173,7 @@ foreach my $share ('v12', 'v10')
 }
 outcome('enable', "euiccPackageErrorCode:replayError", 'SUCCESS', '', hurry => 1);
 outcome('enable', '[{"euiccPackageErrorCode":4}]', 'SUCCESS', '', hurry => 1, share => 'v10');
-add_case(name => 'enable, replayError for good', kind => 'enable', hurry => 1, parked => 1, resume => 1,
+add_case(name => 'enable, replayError for good', kind => 'enable', hurry => 1, parked => 1,
 	rules => [ { path => '/create', fault => 'device_fail', reason => 'euiccPackageErrorCode:replayError' } ]);
 
 # nothing to roll back to, with and without an enabled profile
