@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -75,8 +76,9 @@ handle_sigterm(SIGNAL_ARGS)
 }
 
 /*
- * lock_timeout sends it.  pg_cancel_backend() does, too, but is about statements
- * of users: ours are short, and what is in flight must be followed up.
+ * pg_cancel_backend() is about statements of users: ours are short, and an
+ * error in the loop would end the worker with all that it has in flight.  The
+ * server sends the same signal when lock_timeout has passed.
  */
 static void
 handle_sigint(SIGNAL_ARGS)
