@@ -12,14 +12,17 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "audit/audit.h"
 #include "event/event.h"
 #include "operation/enqueue.h"
 
 static EsimStatement find_operation = {
-	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq, o.iccid"
+	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq, o.iccid,"
+	" CASE WHEN o.kind = 'download' AND o.phase = 'WAITING_DEVICE' AND q.state = 'W' AND NOT q.claimed THEN o.profile END"
 	" FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id WHERE o.id = $1",
 	1, {"uuid"}
 };
@@ -80,14 +83,14 @@ static EsimStatement wake_lane = {
 };
 
 static void
-audit(Oid caller, const pg_uuid_t *id, const EsimRow *row, bool cancelled)
+audit(Oid caller, const pg_uuid_t *id, const EsimRow *row, const char *outcome)
 {
 	EsimAuditEntry entry;
 
 	entry.eid = row->null[3] ? NULL : DatumGetEidP(row->value[3]);
 	entry.iccid = row->null[7] ? ICCID_INVALID : DatumGetIccid(row->value[7]);
 	entry.operation = id;
-	entry.outcome = cancelled ? "CANCELLED" : "COMPLETED";
+	entry.outcome = outcome;
 	esim_audit(caller, "esim_cancel", &entry, 1);
 }
 
@@ -217,6 +220,62 @@ try_cancel(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	return cancelled;
 }
 
+/*
+ * A download of which nothing is left but that the device fetches the profile:
+ * the server is asked to take the order back, where it has a way.  That is an
+ * operation of its own; the download ends when it has succeeded.  false: the
+ * server has no way, or the order does not stand any more.
+ */
+static bool
+ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
+{
+	static EsimStatement asked = {
+		"SELECT 1 FROM @esim_operation o WHERE o.profile = $1 AND o.kind = 'cancel-order' AND o.status = 'ACCEPTED'",
+		1, {"uuid"}
+	};
+	EsimRequest request;
+	EsimElement element;
+	EsimServer *server;
+	const RspDriver *driver;
+	Datum		value = UUIDPGetDatum(profile);
+	const char *note;
+	char	   *reason;
+	bool		able;
+
+	server = esim_server_get(server_name, InvalidOid, false, &reason);
+	if (server == NULL)
+		return false;
+	driver = rsp_driver(server->rsp.protocol);
+	able = driver != NULL && driver->supports(server->rsp.dialect, RSP_CANCEL_ORDER, &note);
+	esim_server_release(server);
+	if (!able)
+		return false;
+	esim_execute_latest(&asked, &value, NULL, 1);
+	if (SPI_processed > 0)
+		return true;
+
+	memset(&request, 0, sizeof(request));
+	memset(&element, 0, sizeof(element));
+	request.kind = esim_kind(RSP_CANCEL_ORDER);
+	request.function = "esim_cancel";
+	request.caller = caller;
+	request.now = GetCurrentTimestamp();
+	request.report = true;
+	request.elements = &element;
+	request.nelements = 1;
+	request.server = server_name;
+	request.own_server = true;
+	request.final_status = pstrdup("Available");
+	request.callback_method = pstrdup("GET");
+	request.options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
+	request.options_json = esim_json_from_jsonb("options", request.options);
+	element.ordinal = 1;
+	element.has_profile = true;
+	element.profile_id = *profile;
+	esim_enqueue(&request);
+	return element.failure == NULL;
+}
+
 PG_FUNCTION_INFO_V1(esim_cancel);
 Datum
 esim_cancel(PG_FUNCTION_ARGS)
@@ -230,6 +289,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 	int64		lane;
 	int64		seq;
 	bool		cancelled;
+	bool		asked;
 	bool		gone;
 
 	if (PG_ARGISNULL(0))
@@ -259,7 +319,7 @@ esim_cancel(PG_FUNCTION_ARGS)
 				 errhint("Operations are removed some time after they have completed; see esim.retention.")));
 	if (DatumGetBool(row.value[2]) || row.null[5])
 	{
-		audit(caller, id, &row, false);
+		audit(caller, id, &row, "COMPLETED");
 		esim_leave_owner(&rights);
 		SPI_finish();
 		PG_RETURN_BOOL(false);
@@ -286,21 +346,19 @@ esim_cancel(PG_FUNCTION_ARGS)
 	 * transaction ends: the worker would have to put its outcome aside.
 	 */
 	cancelled = try_cancel(id, lane, seq, &gone);
+	asked = !cancelled && !gone && !row.null[8] && ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
 
-	if (!cancelled && !gone)
-	{
-		/* no protocol can take an order back for certain */
+	if (!cancelled && !gone && !asked)
 		ereport(ERROR,
 				(errcode(ERRCODE_ESIM_CONFLICT),
 				 errmsg("operation \"%s\" cannot be cancelled any more", esim_mask_uuid(id)),
 				 esim_errdetail("INCOMPATIBLE_STATE", "It was sent, and server \"%s\" has no way to take it back.",
 								server),
 				 errhint("Wait for its end; esim_disable() or esim_delete() may undo it then.")));
-	}
 	if (cancelled)
 		esim_wake_at_commit();
-	audit(caller, id, &row, cancelled);
+	audit(caller, id, &row, cancelled ? "CANCELLED" : asked ? "ASKED" : "COMPLETED");
 	esim_leave_owner(&rights);
 	SPI_finish();
-	PG_RETURN_BOOL(cancelled);
+	PG_RETURN_BOOL(cancelled || asked);
 }

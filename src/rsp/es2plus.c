@@ -1725,6 +1725,9 @@ device_done(RspConversation *c)
 			return true;
 		case RSP_STATE_CANCELLED:
 			fail(c, "CANCELLED", "the order was cancelled", NULL);
+			c->action.cancelled = true;
+			c->action.profile_state_set = true;
+			c->action.state = RSP_STATE_CANCELLED;
 			return true;
 		case RSP_STATE_DELETED:
 			fail(c, "INCOMPATIBLE_STATE", "the profile was deleted", NULL);

@@ -265,6 +265,7 @@ typedef struct RspAction
 	char		iccid[21];		/* the ICCID that was assigned, "" if as known */
 	bool		profile_state_set;	/* state holds what the profile is now */
 	RspState	state;			/* DONE: else derived from the kind */
+	bool		cancelled;		/* FAIL: CANCELLED rather than FAILED */
 } RspAction;
 
 typedef struct RspConversation

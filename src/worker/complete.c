@@ -389,6 +389,38 @@ cancel_dependents(dlist_head *tasks, TimestampTz now)
 	}
 }
 
+/* Orders that were taken back: downloads that wait for their devices look now. */
+static void
+wake_downloads(dlist_head *tasks)
+{
+	static EsimStatement wake = {
+		"WITH k AS MATERIALIZED (SELECT q.seq FROM @esim_operation o JOIN @esim_pending q ON q.operation = o.id"
+		"  WHERE o.profile = ANY ($1) AND o.kind = 'download' AND o.status = 'ACCEPTED' AND q.state = 'W' AND NOT q.claimed"
+		"  FOR NO KEY UPDATE OF q SKIP LOCKED)"
+		" UPDATE @esim_pending p SET next_at = clock_timestamp() FROM k WHERE p.seq = k.seq",
+		1, {"uuid[]"}
+	};
+	Column		profiles;
+	Datum		value;
+	dlist_iter	iter;
+
+	column_init(&profiles, 8);
+	dlist_foreach(iter, tasks)
+	{
+		Task	   *task = dlist_container(Task, node, iter.cur);
+
+		if (task->op.kind == RSP_CANCEL_ORDER && task->has_profile &&
+			task->conversation.action.type == RSP_ACT_DONE)
+			column_add(&profiles, UUIDPGetDatum(&task->profile));
+	}
+	if (profiles.count == 0)
+		return;
+	value = column_array(&profiles, UUIDOID);
+	esim_execute(&wake, &value, NULL, 0);
+	if (SPI_processed > 0)
+		esim_worker->next_due = GetCurrentTimestamp();
+}
+
 /* An operation that ended without knowing: list the eUICC when it answers. */
 static void
 queue_refresh(Task *task)
@@ -514,6 +546,7 @@ complete_outcomes(dlist_head *tasks)
 		if (task->refresh_after)
 			queue_refresh(task);
 	}
+	wake_downloads(tasks);
 	cancel_dependents(tasks, now);
 	write_ended(tasks, now);
 	write_waiting(tasks, now);

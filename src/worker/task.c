@@ -201,10 +201,13 @@ carry_out(Task *task)
 					task_move(task, TASK_INTENT);
 			}
 			break;
+		case RSP_ACT_FAIL:
+			task->cancelled = task->conversation.action.cancelled;
+			task_move(task, TASK_OUTCOME);
+			break;
 		case RSP_ACT_WAIT:
 		case RSP_ACT_PARK:
 		case RSP_ACT_DONE:
-		case RSP_ACT_FAIL:
 			task_move(task, TASK_OUTCOME);
 			break;
 		case RSP_ACT_NONE:

@@ -163,6 +163,31 @@ ok($front->pump_until("SELECT phase FROM esim_operation WHERE id = '$enable'", '
 $simulator->post('/es2plus/download', { server => 'smdp', eid => $phone });
 completed($enable, undef, 'routing: and ends by the notification');
 
+# ---- an order that waits for its device is taken back ----
+
+my $absent = device('smdp');
+$id = call("esim_download('$absent', '@{[iccid(9000)]}', server => 'smdp')");
+ok($front->pump_until("SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'cancel: a download waits for its device');
+is(value($node, $db, "SELECT esim_cancel('$id'), esim_cancel('$id')"), 't|t', 'cancel: the SM-DP+ is asked, once');
+ok(wait_until($node, $db, "SELECT result, error_code FROM esim_operation WHERE id = '$id'", 'CANCELLED|CANCELLED'), 'cancel: the download ends with the order');
+is(value($node, $db, "SELECT kind, result FROM esim_operation WHERE kind = 'cancel-order' AND profile = (SELECT profile FROM esim_operation WHERE id = '$id')"),
+	'cancel-order|SUCCESS', 'cancel: which was an operation of its own');
+is(profile($id, 'p.state'), 'CANCELLED', 'cancel: the profile');
+is(value($node, $db, "SELECT esim_cancel('$id')"), 'f', 'cancel: nothing is left to cancel');
+is(value($node, $db, "SELECT string_agg(outcome, ' ' ORDER BY at) FROM esim_audit WHERE function = 'esim_cancel' AND operation = '$id'"), 'ASKED ASKED COMPLETED', 'cancel: the audit tells them apart');
+# the device is quicker than the order to the SM-DP+
+my $quick = device('smdp');
+$id = call("esim_download('$quick', '@{[iccid(9001)]}', server => 'smdp')");
+ok($front->pump_until("SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'cancel: another download waits');
+$simulator->post('/es2plus/download', { server => 'smdp', eid => $quick, until => 3 });
+is(value($node, $db, "SELECT esim_cancel('$id')"), 't', 'cancel: the SM-DP+ is asked, too late');
+ok($front->pump_until("SELECT result, error_code FROM esim_operation WHERE kind = 'cancel-order' AND profile = (SELECT profile FROM esim_operation WHERE id = '$id')", 'FAILED|INCOMPATIBLE_STATE'),
+	'cancel: what was downloaded is not cancelled');
+is(value($node, $db, "SELECT status FROM esim_operation WHERE id = '$id'"), 'ACCEPTED', 'cancel: the download goes on');
+$simulator->post('/es2plus/download', { server => 'smdp', eid => $quick, iccid => iccid(9001) });
+completed($id, undef, 'cancel: and ends by the notification');
+ledger_is_exact($simulator, 'cancel');
+
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
 $node->stop;
 done_testing();
