@@ -81,7 +81,18 @@ if [ -z "$major" ]; then
 	major=$(of_suite)
 	look "$major"
 fi
-echo "installing ${missing[*]}"
+
+# a version before its release has no extensions yet; the tests say what they miss
+wanted=()
+for package in "${missing[@]}"; do
+	if [[ $package == postgresql-*-@(pgtap|cron) ]] && ! apt-cache show "$package" >/dev/null 2>&1; then
+		echo "there is no package $package" >&2
+	else
+		wanted+=("$package")
+	fi
+done
+[ ${#wanted[@]} -gt 0 ] || exit 0
+echo "installing ${wanted[*]}"
 
 # Debian's package of the server would make and start a cluster; not while we install it
 if [[ " ${missing[*]} " == *" postgresql-$major "* ]]; then
@@ -89,4 +100,4 @@ if [[ " ${missing[*]} " == *" postgresql-$major "* ]]; then
 	"${sudo[@]}" mkdir -p "$(dirname "$no_cluster")"
 	echo 'create_main_cluster = false' | "${sudo[@]}" tee "$no_cluster" >/dev/null
 fi
-apt install -y --no-install-recommends "${missing[@]}"
+apt install -y --no-install-recommends "${wanted[@]}"

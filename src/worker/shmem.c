@@ -291,9 +291,17 @@ esim_server_acquire(int slot, int worker_slot, int want, int max_in_flight,
 	{
 		double		burst = Max(1.0, rate_limit / 10);
 
-		v->tokens = Min(burst, v->tokens +
-						rate_limit * TimestampDifferenceMilliseconds(v->tokens_at, now) / 1000.0);
-		v->tokens_at = now;
+		/*
+		 * In microseconds: milliseconds are rounded up, and many short steps
+		 * would add up.  The other workers' clock may be a little ahead of
+		 * ours; one that is far ahead was set back.
+		 */
+		if (now > v->tokens_at || v->tokens_at - now > USECS_PER_SEC)
+		{
+			if (now > v->tokens_at)
+				v->tokens = Min(burst, v->tokens + rate_limit * (double) (now - v->tokens_at) / USECS_PER_SEC);
+			v->tokens_at = now;
+		}
 		want = v->tokens < 1 ? 0 : Min(want, (int) v->tokens);
 		v->tokens -= want;
 	}

@@ -293,13 +293,13 @@ is 'that is no double effect' "$(ledger double_effects)" 0
 
 reset
 install
-control euicc "{\"eid\":\"$eid\",\"delay_ms\":300}"
+control euicc "{\"eid\":\"$eid\",\"delay_ms\":3000}"
 r12 enable "{\"esimProfile\":{\"iccid\":\"$a\"}}"
 first=$(id_of_answer)
 operation "$first"
 like 'a slow device: ACCEPTED' "$body" '"status":"ACCEPTED"'
 unlike '... without a result' "$body" result
-sleep 0.5
+sleep 3.2
 operation "$first"
 like '... then COMPLETED' "$body" COMPLETED
 control euicc "{\"eid\":\"$eid\",\"delay_ms\":0,\"online\":false}"

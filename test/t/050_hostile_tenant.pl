@@ -455,7 +455,8 @@ gives('rights after an error that is caught', "DO \$\$ BEGIN BEGIN PERFORM esim_
 	IF current_user <> 'hostile' OR has_table_privilege('esim.esim_pending', 'SELECT') THEN RAISE 'owner'; END IF;
 	IF current_setting('search_path') <> 'esim, public' THEN RAISE 'path'; END IF; END \$\$", '');
 refused('a table after an error that is caught', "DO \$\$ BEGIN BEGIN PERFORM esim_cancel('$waiting'); EXCEPTION WHEN OTHERS THEN NULL; END; PERFORM * FROM esim_pending; END \$\$");
-refused('a role from within', "DO \$\$ BEGIN BEGIN PERFORM esim_enable_many(ARRAY['$their_iccid']::iccid[]); EXCEPTION WHEN OTHERS THEN NULL; END; SET ROLE postgres; END \$\$");
+my $superuser = value($node, $database, 'SELECT current_user');
+refused('a role from within', "DO \$\$ BEGIN BEGIN PERFORM esim_enable_many(ARRAY['$their_iccid']::iccid[]); EXCEPTION WHEN OTHERS THEN NULL; END; SET ROLE \"$superuser\"; END \$\$");
 
 #
 # servers, roles, settings
