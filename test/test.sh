@@ -201,7 +201,7 @@ tap() {
 		"TESTDATADIR=$SCRATCH/tap/tmp_check" "TESTLOGDIR=$SCRATCH/tap/tmp_check/log" \
 		"ESIM_RSPSIM=$SCRATCH/bin/rspsim" "PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-60}" \
 		${KEEP:+PG_TEST_NOCLEAN=1} \
-		bash -c 'cd "$1" && shift && exec prove -j2 --timer -v "$@"' prove "$SOURCE/test" $scripts >"$log" 2>&1 || status=$?
+		bash -c 'cd "$1" && shift && exec prove -j3 --timer -v "$@"' prove "$SOURCE/test" $scripts >"$log" 2>&1 || status=$?
 	count_tap tap "$log" "$status"
 	cp -R "$SCRATCH/tap/tmp_check/log" "$LOGS/tap" 2>/dev/null || true
 }

@@ -1,4 +1,4 @@
-# test/t/046_es2plus_answers.pl
+# test/t/062_es2plus_answers.pl
 # What an SM-DP+ answers: every subject and reason code, HTTP statuses, manners of vendors, answers
 # that are broken, hostile or about something else; and what is left of it after a promotion.
 #

@@ -1,4 +1,4 @@
-# test/t/045_eim_hostile.pl
+# test/t/063_eim_hostile.pl
 # An eIM that answers with anything at all: at create, look-up, list, and below HTTP. Afterwards the
 # worker still runs, each operation has ended as it is true, and the eUICC did everything once.
 use strict;

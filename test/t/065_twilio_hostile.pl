@@ -1,4 +1,4 @@
-# test/t/046_twilio_hostile.pl
+# test/t/065_twilio_hostile.pl
 # Super SIM gone bad, end to end: answers that are broken, too large, of the wrong shape, about
 # something else, or that nobody has ever documented.  The worker lives, the operation ends in a
 # state that is true, its row says why, and nothing is done twice.

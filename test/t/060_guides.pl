@@ -1,4 +1,4 @@
-# test/t/045_guides.pl
+# test/t/060_guides.pl
 # The guides of doc/ can be followed step by step: their very blocks, against the simulator, with
 # the outcomes that the pages state.
 use strict;

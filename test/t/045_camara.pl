@@ -1,4 +1,4 @@
-# test/t/046_camara.pl
+# test/t/045_camara.pl
 # CAMARA in both dialects, end to end: every operation, lost answers at every request of it, every
 # answer of the tables in doc/protocols.md, hostile answers.
 #

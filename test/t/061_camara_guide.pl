@@ -1,4 +1,4 @@
-# test/t/047_camara_guide.pl
+# test/t/061_camara_guide.pl
 # Follows doc/camara.md and doc/camara-provider.md: runs their SQL blocks in order in one session,
 # with nothing but hosts replaced, and checks what the pages say of them.
 use strict;

@@ -1,4 +1,4 @@
-# test/t/048_camara_events.pl
+# test/t/046_camara_events.pl
 # CloudEvents of a provider that speaks CAMARA's 2026-02: sent by the simulator to the sink of each
 # request, taken by a front end that calls esim_receive().
 #

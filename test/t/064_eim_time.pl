@@ -1,4 +1,4 @@
-# test/t/046_eim_time.pl
+# test/t/064_eim_time.pl
 # The eIM and time: devices that come late, after days or never, an eIM that is restarted, and
 # others who hand in orders at the same eIM. Hours go by at once at the simulator; the worker's own
 # waits are cut short.
