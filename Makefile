@@ -1,6 +1,6 @@
 # esim: eSIM management for PostgreSQL
 #
-# The version stands in esim.control and nowhere else.
+# The version is that of esim.control; META.json and CHANGELOG.md repeat it, which "make test" checks.
 
 EXTENSION = esim
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(firstword $(MAKEFILE_LIST)))esim.control)

@@ -2,7 +2,7 @@
  * Functions that make operations, and those that look at and end them.
  *
  * No name has two signatures.  The parameters behind the own ones are the same
- * everywhere; see doc/architecture.md.  All run with the rights of the
+ * everywhere; see README.md.  All but esim_wait() run with the rights of the
  * extension's owner inside, after they have looked at who calls.
  */
 
@@ -360,7 +360,7 @@ CREATE FUNCTION esim_sync_many(
 RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)
 AS 'MODULE_PATHNAME', 'esim_sync_many' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_sync_many IS
-'esim_sync() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued).  The idempotency key of an element is the one given, a colon and the ordinal.';
+'esim_sync() for arrays of equal length, at most 1,000,000 elements; one row per element in their order. on_error: abort (the first error is raised) or report (it stands in its row, the others are queued). The idempotency key of an element is the one given, a colon and the ordinal.';
 
 CREATE FUNCTION esim_status(eid eid DEFAULT NULL, iccid iccid DEFAULT NULL, options jsonb DEFAULT '{}')
 RETURNS TABLE (eid eid, iccid iccid, profile uuid, state esim_profile_state, is_fallback boolean,
@@ -382,7 +382,7 @@ COMMENT ON FUNCTION esim_wait IS
 CREATE FUNCTION esim_cancel(id uuid) RETURNS boolean
 AS 'MODULE_PATHNAME', 'esim_cancel' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_cancel IS
-'Takes an operation back. Not sent yet: it ends CANCELLED at once, together with those that need its success (DEPENDENCY_FAILED), and the result is true. Sent: the RSP is asked where its protocol allows that (true: asked). False: it has completed already. Errors: NOT_FOUND; INCOMPATIBLE_STATE where it was sent and cannot be taken back.';
+'Takes an operation back. Not sent yet: it ends CANCELLED at once, together with those that need its success (DEPENDENCY_FAILED), and the result is true. A download that only waits for its device at an SM-DP+: a cancel-order is queued (final status Available), and the download ends CANCELLED when that has succeeded (true: asked). False: it has completed already. Errors: NOT_FOUND; INCOMPATIBLE_STATE where it was sent and cannot be taken back.';
 
 CREATE FUNCTION esim_retry(ids uuid[])
 RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)

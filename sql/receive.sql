@@ -53,12 +53,6 @@ AS 'MODULE_PATHNAME', 'esim_receive' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_receive(text, jsonb, jsonb) IS
 'Takes an event that a server sent to a front end: a CloudEvent (camara), HandleDownloadProgressInfo or HandleNotification (es2plus), the fields of a callback (twilio). options: headers (object), query (object, or a text as in a URL). Returns what became of it: applied (rows are changed), asked (the worker asks the RSP now), duplicate, ignored (it says nothing that counts), unknown (nothing here belongs to it; it is kept in esim_event). An event only makes the worker ask, where the RSP can be asked; ES2+ cannot, there it counts where ICCID and bound EID match an order. Needs USAGE on the server. Errors: ES400 (no such event), ES403, ES404 (no such server).';
 
--- who has the rights of the scope admin sees and writes all of it
-CREATE POLICY esim_admin ON esim_notification_point USING (true) WITH CHECK (true);
-COMMENT ON POLICY esim_admin ON esim_notification_point IS 'Configuration, for those who have rights on it.';
-CREATE POLICY esim_reader ON esim_event FOR SELECT USING (true);
-COMMENT ON POLICY esim_reader ON esim_event IS 'Who has the scope admin sees all of it.';
-
 SELECT pg_catalog.pg_extension_config_dump('esim_notification_point', 'WHERE server IS NOT NULL OR function IS NOT NULL OR point NOT BETWEEN 1 AND 4');
 SELECT pg_catalog.pg_extension_config_dump('esim_event', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_event_id_seq', '');

@@ -39,7 +39,7 @@ BEGIN
 				'set_subscription assign_fleet fleet_create cancel retry set_credential drop_credential redeliver',
 				'receive',
 				'sync cancel retry',
-				'pause resume prune transfer reassign_owned health worker_status capabilities redeliver refresh_oldest cron_database check_cron audit_maintenance schedule_maintenance unschedule_maintenance grant revoke scopes'],
+				'pause resume prune transfer reassign_owned queue_counts health worker_status capabilities redeliver refresh_oldest cron_database check_cron audit_maintenance schedule_maintenance unschedule_maintenance grant revoke scopes'],
 			ARRAY[
 				'', '', '', '', '',
 				'SELECT device; SELECT device_state; SELECT profile; SELECT profile_event; SELECT drift; SELECT fleet; SELECT inventory; SELECT device_summary; UPDATE device label device_ref imei; SELECT operation id seq kind eid iccid profile owner owner_name server status result phase phase_reason next_at error_code error_message created_at sent_at completed_at expires_at',
@@ -323,14 +323,32 @@ CREATE POLICY esim_owner ON esim_drift FOR SELECT
 		AND CASE WHEN profile IS NOT NULL THEN esim_profile_visible(profile) ELSE esim_device_visible(eid) END);
 COMMENT ON POLICY esim_owner ON esim_drift IS 'Seen with the profile, else with the device.';
 /*
- * Who was given SELECT, by the scope admin or by GRANT, reads all of it, but
- * not members of pg_read_all_data, who were not.
+ * Who was given a right, by the scope admin or by GRANT, has it for all rows,
+ * but not members of pg_read_all_data and pg_write_all_data, who were not.
  */
-CREATE POLICY esim_reader ON esim_audit FOR SELECT USING ((
-	SELECT bool_or(a.grantee = 0 OR pg_has_role(a.grantee, 'USAGE'))
-	FROM pg_catalog.pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
-	WHERE c.oid = 'esim_audit'::regclass AND a.privilege_type = 'SELECT'));
-COMMENT ON POLICY esim_reader ON esim_audit IS 'Who was given SELECT, as by the scope admin, sees all of it.';
+DO $$
+DECLARE
+	granted CONSTANT text := '(SELECT bool_or(a.grantee = 0 OR pg_has_role(a.grantee, ''USAGE''))'
+		' FROM pg_catalog.pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a'
+		' WHERE c.oid = %L::regclass AND a.privilege_type = %L)';
+	line text;
+	relation text;
+	command text;
+	condition text;
+BEGIN
+	FOREACH line IN ARRAY ARRAY['audit SELECT', 'event SELECT', 'notification_point SELECT', 'notification_point INSERT',
+		'notification_point UPDATE', 'notification_point DELETE']
+	LOOP
+		relation := '@extschema@.' || quote_ident('esim_' || split_part(line, ' ', 1));
+		command := split_part(line, ' ', 2);
+		condition := format(granted, relation, command);
+		EXECUTE format('CREATE POLICY %I ON %s FOR %s %s (%s)', 'esim_' || lower(command), relation, command,
+			CASE command WHEN 'INSERT' THEN 'WITH CHECK' ELSE 'USING' END, condition);
+		EXECUTE format('COMMENT ON POLICY %I ON %s IS %L', 'esim_' || lower(command), relation,
+			format('Who was given %s, as by the scope admin, has it for all rows.', command));
+	END LOOP;
+END
+$$;
 CREATE POLICY esim_reader ON esim_paused FOR SELECT USING (true);
 COMMENT ON POLICY esim_reader ON esim_paused IS 'What is paused is no secret to those who have operations.';
 

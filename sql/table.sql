@@ -413,7 +413,7 @@ CREATE TABLE esim_deferred (
 	at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX esim_deferred_operation_idx ON esim_deferred (operation);
-COMMENT ON TABLE esim_deferred IS 'Outcomes that could not be applied at once because a row was locked; insert-only, applied and removed by the worker.';
+COMMENT ON TABLE esim_deferred IS 'Outcomes that could not be applied at once (a lock, a full disk, an administrator), with where the conversation with the RSP stands; insert-only, applied and removed by the worker.';
 COMMENT ON COLUMN esim_deferred.id IS 'Key.';
 COMMENT ON COLUMN esim_deferred.operation IS 'The operation.';
 COMMENT ON COLUMN esim_deferred.shard IS 'Its share of the lanes.';
@@ -478,7 +478,7 @@ COMMENT ON COLUMN esim_profile_event.eid IS 'The eUICC.';
 COMMENT ON COLUMN esim_profile_event.old_state IS 'State before.';
 COMMENT ON COLUMN esim_profile_event.new_state IS 'State after.';
 COMMENT ON COLUMN esim_profile_event.at IS 'When it was learned.';
-COMMENT ON COLUMN esim_profile_event.cause IS 'OPERATION, or what the device or another manager did.';
+COMMENT ON COLUMN esim_profile_event.cause IS 'OPERATION, ROLLBACK (the eUICC went back after an enable), or what the device did by itself, as far as reports show it: FALLBACK, LOCAL, DEVICE_CHANGE; else UNKNOWN. OTHER_EIM, EMERGENCY, RESET and IMMEDIATE_ENABLE are for reports that no protocol makes yet.';
 COMMENT ON COLUMN esim_profile_event.operation IS 'The operation that caused or learned it.';
 COMMENT ON COLUMN esim_profile_event.detail IS 'More about it.';
 
@@ -614,9 +614,13 @@ CREATE FUNCTION esim_owner_name() RETURNS trigger
 AS 'MODULE_PATHNAME', 'esim_owner_name' LANGUAGE C;
 COMMENT ON FUNCTION esim_owner_name() IS 'Trigger: fills owner_name with the name of the role in owner where it is missing.';
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_device FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+COMMENT ON TRIGGER esim_owner_name ON esim_device IS 'The owner''s name stands beside its number.';
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_profile FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+COMMENT ON TRIGGER esim_owner_name ON esim_profile IS 'The owner''s name stands beside its number.';
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_credential FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+COMMENT ON TRIGGER esim_owner_name ON esim_credential IS 'The owner''s name stands beside its number.';
 CREATE TRIGGER esim_owner_name BEFORE INSERT ON esim_fleet FOR EACH ROW WHEN (NEW.owner_name IS NULL) EXECUTE FUNCTION esim_owner_name();
+COMMENT ON TRIGGER esim_owner_name ON esim_fleet IS 'The owner''s name stands beside its number.';
 
 /*
  * The owner of a device or profile stands beside its state and its drift, too:
@@ -641,7 +645,9 @@ END
 $$;
 COMMENT ON FUNCTION esim_owner_beside() IS 'Trigger: fills owner and owner_name from the profile or the device where they are missing.';
 CREATE TRIGGER esim_owner_beside BEFORE INSERT ON esim_device_state FOR EACH ROW WHEN (NEW.owner IS NULL) EXECUTE FUNCTION esim_owner_beside();
+COMMENT ON TRIGGER esim_owner_beside ON esim_device_state IS 'The row repeats the owner of what it hangs on.';
 CREATE TRIGGER esim_owner_beside BEFORE INSERT ON esim_drift FOR EACH ROW WHEN (NEW.owner IS NULL) EXECUTE FUNCTION esim_owner_beside();
+COMMENT ON TRIGGER esim_owner_beside ON esim_drift IS 'The row repeats the owner of what it hangs on.';
 
 CREATE FUNCTION esim_owner_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -661,7 +667,9 @@ END
 $$;
 COMMENT ON FUNCTION esim_owner_changed() IS 'Trigger: what hangs on a device or profile follows it to another owner.';
 CREATE TRIGGER esim_owner_changed AFTER UPDATE OF owner, owner_name ON esim_device FOR EACH ROW EXECUTE FUNCTION esim_owner_changed();
+COMMENT ON TRIGGER esim_owner_changed ON esim_device IS 'What hangs on the row follows it to another owner.';
 CREATE TRIGGER esim_owner_changed AFTER UPDATE OF owner, owner_name ON esim_profile FOR EACH ROW EXECUTE FUNCTION esim_owner_changed();
+COMMENT ON TRIGGER esim_owner_changed ON esim_profile IS 'What hangs on the row follows it to another owner.';
 
 SELECT pg_catalog.pg_extension_config_dump('esim_device', '');
 SELECT pg_catalog.pg_extension_config_dump('esim_device_lane_seq', '');

@@ -67,6 +67,15 @@ invalidate_catalog(Datum arg, int cacheid, uint32 hashvalue)
 	catalog_valid = false;
 }
 
+/* REINDEX CONCURRENTLY gives an index another number */
+static void
+invalidate_relation(Datum arg, Oid relid)
+{
+	for (int i = 0; i < nrelation_oids; i++)
+		if (relid == InvalidOid || relation_oids[i].oid == relid)
+			catalog_valid = false;
+}
+
 static void
 load_catalog(void)
 {
@@ -81,6 +90,7 @@ load_catalog(void)
 	{
 		CacheRegisterSyscacheCallback(NAMESPACEOID, invalidate_catalog, (Datum) 0);
 		CacheRegisterSyscacheCallback(TYPEOID, invalidate_catalog, (Datum) 0);
+		CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
 		callback_registered = true;
 	}
 

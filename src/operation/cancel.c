@@ -22,7 +22,8 @@
 
 static EsimStatement find_operation = {
 	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq, o.iccid,"
-	" CASE WHEN o.kind = 'download' AND o.phase = 'WAITING_DEVICE' AND q.state = 'W' AND NOT q.claimed THEN o.profile END"
+	" CASE WHEN o.kind = 'download' AND o.phase = 'WAITING_DEVICE' AND q.state = 'W' AND NOT q.claimed THEN o.profile END,"
+	" (SELECT p.lane FROM @esim_profile p WHERE p.id = o.profile)"
 	" FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id WHERE o.id = $1",
 	1, {"uuid"}
 };
@@ -223,8 +224,8 @@ try_cancel(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 /*
  * A download of which nothing is left but that the device fetches the profile:
  * the server is asked to take the order back, where it has a way.  That is an
- * operation of its own; the download ends when it has succeeded.  false: the
- * server has no way, or the order does not stand any more.
+ * operation of its own, which the right to cancel includes; the download ends
+ * when it has succeeded.  false: the server has no way.
  */
 static bool
 ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
@@ -273,7 +274,9 @@ ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
 	element.has_profile = true;
 	element.profile_id = *profile;
 	esim_enqueue(&request);
-	return element.failure == NULL;
+	if (element.failure != NULL)
+		esim_failure_raise(element.failure, 0);
+	return true;
 }
 
 PG_FUNCTION_INFO_V1(esim_cancel);
@@ -339,7 +342,12 @@ esim_cancel(PG_FUNCTION_ARGS)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	else
-		esim_lock_profile_lanes(values, 1);
+	{
+		/* that of the profile for an order that is taken back */
+		values[0] = Int64GetDatum(lane);
+		values[1] = row.value[9];
+		esim_lock_profile_lanes(values, row.null[8] || row.null[9] || DatumGetInt64(row.value[9]) == lane ? 1 : 2);
+	}
 
 	/*
 	 * A queue row that turns out to be claimed must not stay locked until our

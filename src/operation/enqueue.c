@@ -454,7 +454,8 @@ enqueue_chunk(EsimRequest *request, EsimElement **chunk, int n)
 		EsimElement *element = chunk[i];
 
 		esim_decide(request, element, &scratch[i]);
-		if (element->failure == NULL)
+		/* taking an order back makes room */
+		if (element->failure == NULL && request->kind->kind != RSP_CANCEL_ORDER)
 			esim_check_quota(element, accepted);
 		if (element->failure == NULL)
 		{

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * enqueue.h
- *	  What the parts of queueing share: find.c, key.c, download.c, lane.c,
- *	  decide.c, insert.c, in the order in which enqueue.c calls them.
+ *	  What the parts of queueing share: find.c, key.c, profile.c, account.c,
+ *	  lane.c, network.c, decide.c, insert.c.
  *
  *-------------------------------------------------------------------------
  */

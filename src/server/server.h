@@ -43,6 +43,10 @@ extern EsimServer *esim_server_get(const char *name, Oid owner,
 								   bool with_endpoint, char **reason);
 extern void esim_server_release(EsimServer *server);
 
+/* In this process no server is locked: a worker waits for nothing that users
+ * can hold. */
+extern void esim_server_never_lock(void);
+
 /* Names of all servers of the foreign data wrapper esim_rsp (List of char *). */
 extern List *esim_server_names(void);
 

@@ -88,8 +88,6 @@ complete_intents(void)
 			else
 				column_add_null(&n[6]);
 			column_add_text(&n[7], task->op.rsp_operation_id);
-			task->saved_step = task->op.step;
-			task->saved_memo = memo ? MemoryContextStrdup(task->context, memo) : NULL;
 		}
 		free(memo);
 	}

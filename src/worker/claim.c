@@ -19,6 +19,7 @@
 #define DUE_BATCH 1000
 #define NEW_BATCH 2000
 #define EXPIRED_BATCH 500
+#define DEFERRED_BATCH 100
 
 /* the crash that makes a suspect, and two while it was being handled */
 #define POISON_CRASHES 3
@@ -633,6 +634,20 @@ claim_expired(void)
 	}
 }
 
+/* does this worker have the operation in hand? */
+static bool
+in_hand(int64 seq)
+{
+	dlist_head *lists[4] = {&esim_worker->begin, &esim_worker->intents, &esim_worker->flying, &esim_worker->outcomes};
+	dlist_iter	iter;
+
+	for (int i = 0; i < lengthof(lists); i++)
+		dlist_foreach(iter, lists[i])
+			if (dlist_container(Task, node, iter.cur)->seq == seq)
+				return true;
+	return false;
+}
+
 /*
  * Outcomes that could not be applied before: tasks with the outcome as it was
  * recorded.  Those whose rows are still locked wait on.
@@ -642,8 +657,11 @@ claim_deferred(void)
 {
 	static EsimStatement deferred = {
 		"WITH d AS MATERIALIZED (SELECT DISTINCT ON (x.operation) x.operation, x.outcome FROM @esim_deferred x"
-		"  WHERE x.shard = ANY ($1) ORDER BY x.operation, x.id LIMIT $2),"
-		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation) FOR NO KEY UPDATE OF p SKIP LOCKED)"
+		"  WHERE x.shard = ANY ($1) ORDER BY x.operation, x.id),"
+		/* those whose profile is still locked would only cost a time-out each; not always the same ones first */
+		" l AS MATERIALIZED (SELECT p.seq, d.outcome FROM d JOIN @esim_pending p USING (operation)"
+		"  WHERE p.profile IS NULL OR EXISTS (SELECT FROM @esim_profile f WHERE f.id = p.profile FOR NO KEY UPDATE SKIP LOCKED)"
+		"  ORDER BY random() LIMIT $2 FOR NO KEY UPDATE OF p SKIP LOCKED)"
 		" UPDATE @esim_pending p SET claimed = true, handling = false FROM l, @esim_operation o"
 		"  LEFT JOIN @esim_profile f ON f.id = o.profile"
 		" WHERE p.seq = l.seq AND o.id = p.operation RETURNING" CLAIMED_COLUMNS ", p.server, l.outcome",
@@ -658,17 +676,24 @@ claim_deferred(void)
 	SPITupleTable *table;
 
 	values[0] = shards_array(true);
-	values[1] = Int64GetDatum(EXPIRED_BATCH);
+	values[1] = Int64GetDatum(DEFERRED_BATCH);
 	esim_execute(&left_over, values, NULL, 0);
 	esim_execute(&deferred, values, NULL, 0);
 	got = SPI_processed;
 	table = SPI_tuptable;
 	for (uint64 r = 0; r < got; r++)
 	{
-		Task	   *task = make_task(table->vals[r], table->tupdesc);
-		const char *outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
-		const char *server = task_text(task, table->vals[r], table->tupdesc, C_SERVER);
+		Task	   *task;
+		const char *outcome;
+		const char *server;
 		char	   *reason;
+
+		/* of an event that came while its claim was being made: later */
+		if (in_hand(task_number(table->vals[r], table->tupdesc, C_SEQ, INT8OID)))
+			continue;
+		task = make_task(table->vals[r], table->tupdesc);
+		outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
+		server = task_text(task, table->vals[r], table->tupdesc, C_SERVER);
 
 		task->deferred = true;
 		task->server = esim_server_get(server, task->owner, true, &reason);

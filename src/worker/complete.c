@@ -184,7 +184,11 @@ static void
 write_waiting(dlist_head *tasks, TimestampTz now)
 {
 	static EsimStatement queue = {
-		"UPDATE @esim_pending p SET state = u.state, claimed = false, intent = false, next_at = u.next_at, unresolved = u.unresolved, ask_first = u.ask_first,"
+		"UPDATE @esim_pending p SET state = u.state, claimed = false, intent = false,"
+		/* its order was taken back while it was looked at */
+		" next_at = CASE WHEN p.kind = 'download' AND (p.lane & 1) = 0 AND EXISTS (SELECT FROM @esim_profile f WHERE f.id = p.profile AND f.state = 'CANCELLED')"
+		"  THEN least(u.next_at, clock_timestamp()) ELSE u.next_at END,"
+		" unresolved = u.unresolved, ask_first = u.ask_first,"
 		" handling = false, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
 		" first_sent_at = u.first_sent_at, last_sent_at = u.last_sent_at, rsp_operation_id = u.rsp_operation_id, memo = u.memo"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
@@ -541,7 +545,7 @@ complete_outcomes(dlist_head *tasks)
 		adopt_facts(task);
 		if (task->conversation.nreports > 0 || task->conversation.reports_whole)
 			report_apply(task);
-		if (task->conversation.candidates != NULL)
+		if (task->conversation.candidates != NULL && task->server != NULL)
 			look_up_candidates(task);
 		if (task->refresh_after)
 			queue_refresh(task);

@@ -69,13 +69,16 @@ drift_apply(Task *task, DriftStep step, void *arg)
 	{
 		ErrorData  *error;
 
+		/* the subtransaction must be gone when somebody catches the error */
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		broken = broken_rule(error);
-		if (broken == NULL)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		broken = broken_rule(error);
+		if (broken == NULL)
+			ReThrowError(error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -134,18 +134,18 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 	};
 	static EsimStatement events = {
 		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
-		" SELECT u.profile, u.eid::@eid(unchecked), u.old::@esim_profile_state, u.new::@esim_profile_state, $7, 'OPERATION', u.operation, u.detail"
-		" FROM unnest($1, $2, $3, $4, $5, $6) u(profile, eid, old, new, operation, detail)",
-		7, {"uuid[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "timestamptz"}
+		" SELECT u.profile, u.eid::@eid(unchecked), u.old::@esim_profile_state, u.new::@esim_profile_state, $8, u.cause, u.operation, u.detail"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7) u(profile, eid, old, new, operation, detail, cause)",
+		8, {"uuid[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "text[]", "timestamptz"}
 	};
 	static const Oid change_types[5] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID};
-	static const Oid event_types[6] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID};
+	static const Oid event_types[7] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TEXTOID};
 	Column		d[3];
 	Column		f[2];
 	Column		c[5];
-	Column		e[6];
+	Column		e[7];
 	Column		n[4];
-	Datum		values[7];
+	Datum		values[8];
 	dlist_iter	iter;
 
 	for (int i = 0; i < 3; i++)
@@ -154,7 +154,7 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 		column_init(&f[i], 8);
 	for (int i = 0; i < 5; i++)
 		column_init(&c[i], 64);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 		column_init(&e[i], 64);
 	for (int i = 0; i < 4; i++)
 		column_init(&n[i], 8);
@@ -171,6 +171,17 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 		{
 			column_add_null(&f[0]);
 			column_add_text(&f[1], task->op.eid);
+		}
+		/* it was enabled, and the eUICC went back for want of a connection */
+		if (action->type == RSP_ACT_FAIL && strcmp(action->code, "ROLLED_BACK") == 0 && task->has_profile)
+		{
+			column_add(&e[0], UUIDPGetDatum(&task->profile));
+			column_add_text(&e[1], task->op.eid);
+			column_add_text(&e[2], "ENABLED");
+			column_add_text(&e[3], "DISABLED");
+			column_add(&e[4], UUIDPGetDatum(&task->id));
+			column_add_text(&e[5], action->message);
+			column_add_text(&e[6], "ROLLBACK");
 		}
 		if (!affected && !(action->iccid[0] && task->has_profile))
 			continue;
@@ -212,6 +223,7 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 			column_add_text(&e[3], rsp_state_name(state != RSP_STATE_NONE ? state : task->op.state));
 			column_add(&e[4], UUIDPGetDatum(&task->id));
 			column_add_text(&e[5], fallback == 1 ? "fallback set" : NULL);
+			column_add_text(&e[6], "OPERATION");
 		}
 	}
 
@@ -247,6 +259,7 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 				column_add_text(&e[3], "DISABLED");
 				column_add(&e[4], UUIDPGetDatum(&task->id));
 				column_add_text(&e[5], "another profile was enabled");
+				column_add_text(&e[6], "OPERATION");
 				break;
 			}
 		}
@@ -267,9 +280,9 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 	}
 	if (e[0].count > 0)
 	{
-		for (int i = 0; i < 6; i++)
+		for (int i = 0; i < 7; i++)
 			values[i] = column_array(&e[i], event_types[i]);
-		values[6] = TimestampTzGetDatum(now);
+		values[7] = TimestampTzGetDatum(now);
 		esim_execute(&events, values, NULL, 0);
 	}
 }

@@ -259,7 +259,8 @@ apply_finding(Task *task, void *arg, const char *broken)
 		else if (f->fallback_took_over)
 			cause = "FALLBACK";
 		report_event(task, eid, &row->id, row->state, report->state, cause, "reported by the RSP");
-		if (!f->fallback_took_over && on_euicc(row->state))
+		/* of INSTALLED it was not known which */
+		if (!f->fallback_took_over && on_euicc(row->state) && row->state != RSP_STATE_INSTALLED)
 			drift_note(eid, &row->id, "state", rsp_state_name(row->state), rsp_state_name(report->state));
 	}
 	if (row->is_fallback != f->fallback)

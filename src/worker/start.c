@@ -204,6 +204,7 @@ worker_start(Datum arg)
 	MemoryContextSwitchTo(worker->turn);
 
 	worker_settings();
+	esim_server_never_lock();
 	pgstat_report_appname(psprintf("esim worker %d", index));
 
 	if (!extension_there())

@@ -44,6 +44,7 @@ worker_commit(void)
 	if (worker_shutdown)
 		SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
 	CommitTransactionCommand();
+	QueryCancelPending = false;
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(esim_worker->turn);
@@ -58,7 +59,9 @@ worker_abort(const char *what)
 	MemoryContextSwitchTo(esim_worker->turn);
 	error = CopyErrorData();
 	FlushErrorState();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction();
+	/* of a lock_timeout that came just too late */
+	QueryCancelPending = false;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	MemoryContextSwitchTo(esim_worker->turn);
 

@@ -146,12 +146,13 @@ void
 worker_upkeep(void)
 {
 	volatile bool extension = true;
-	List	   *unpromoted = esim_worker->unpromoted;
+	List	   *unpromoted;
 
 	worker_write();
 	(void) balance_shards();
 	if (esim_worker->foreign_rows)
 		decide_epoch();
+	unpromoted = esim_worker->unpromoted;
 
 	PG_TRY();
 	{

@@ -170,4 +170,6 @@ worker_write(void)
 	}
 	PG_END_TRY();
 	submit_intents();
+	while (!dlist_is_empty(&esim_worker->outcomes))
+		write_one(dlist_head_element(Task, node, &esim_worker->outcomes));
 }

@@ -373,6 +373,17 @@ GRANT SELECT ON esim_audit TO esim_test_auditor;
 SET ROLE esim_test_all;
 SELECT is((SELECT count(*) FROM esim_audit), 0::bigint, 'pg_read_all_data alone sees nothing of it');
 SELECT is_empty('DELETE FROM esim_audit RETURNING *', 'pg_write_all_data removes nothing');
+-- nor of what comes from platforms, and what it means
+SELECT is((SELECT count(*) FROM esim_event), 0::bigint, 'pg_read_all_data alone sees no event');
+SELECT is((SELECT count(*) FROM esim_notification_point), 0::bigint, 'nor a notification point');
+SELECT throws_ok($$INSERT INTO esim_notification_point (point, meaning) VALUES (4, 'DELETED')$$, '42501', NULL, 'pg_write_all_data changes no meaning');
+SELECT is_empty('UPDATE esim_notification_point SET meaning = meaning RETURNING *', 'of none');
+SET ROLE esim_test_admin;
+SELECT isnt((SELECT count(*) FROM esim_event), 0::bigint, 'the scope admin sees events');
+SELECT lives_ok($$INSERT INTO esim_notification_point (server, point, meaning) VALUES ('esim_test_one', 77, 'DELETED')$$, 'and says what points mean');
+SELECT isnt_empty('UPDATE esim_notification_point SET note = note WHERE point = 77 RETURNING *', 'anew');
+SELECT isnt_empty('DELETE FROM esim_notification_point WHERE point = 77 RETURNING *', 'or no more');
+SET ROLE esim_test_all;
 SELECT throws_ok($$INSERT INTO esim_audit (role, function) VALUES ('x', 'y')$$, '42501', NULL, 'nor adds anything');
 SET ROLE esim_test_auditor;
 SELECT ok((SELECT count(*) > 0 FROM esim_audit), 'an auditor with SELECT and nothing else does');

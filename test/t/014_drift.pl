@@ -48,6 +48,22 @@ foreach my $time (1, 2)
 }
 is(value($node, $db, 'SELECT open_drift FROM esim_health()'), '2', 'esim_health() counts them');
 
+# the same with a row that somebody has locked: it waits, and nothing else does
+my $third = iccid(13);
+$simulator->post('/euicc', { eid => $other, profiles => [ { iccid => $ours, state => 'ENABLED' }, { iccid => $third, state => 'DISABLED' } ] });
+$node->safe_psql($db, "INSERT INTO esim_profile (iccid, eid, state) VALUES ('$third', '$other', 'INSTALLED')");
+my $session = $node->background_psql($db);
+$session->query_safe("BEGIN; SELECT FROM esim_profile WHERE iccid = '$third' FOR UPDATE");
+my $refresh = value($node, $db, "SELECT esim_refresh('$other')");
+ok(wait_until($node, $db, 'SELECT count(*) FROM esim_deferred', '1'), 'a rule broken and a row locked: the list is put off');
+$id = value($node, $db, "SELECT esim_refresh('$eid')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'the worker goes on');
+$session->query_safe('COMMIT');
+$session->quit;
+ok(wait_until($node, $db, "SELECT result, error_message FROM esim_operation WHERE id = '$refresh'", 'SUCCESS|'), 'the list is applied when the lock is gone');
+is(value($node, $db, "SELECT state FROM esim_profile WHERE iccid = '$third'"), 'DISABLED', 'with all that it says');
+is(value($node, $db, $drift), 'state, two profiles enabled', 'and no contradiction twice');
+
 # the other row goes: the next list lifts the mark
 $node->safe_psql($db, "DELETE FROM esim_profile WHERE iccid = '$theirs'");
 $id = value($node, $db, "SELECT esim_refresh('$other')");

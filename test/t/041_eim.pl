@@ -260,6 +260,10 @@ my $eim = $simulator->get('/eim');
 is(scalar(grep { ref $_ eq 'HASH' && $_->{overlaps} } values %$eim), 0, 'never two open orders of one eUICC');
 is(scalar(grep { ref $_ eq 'HASH' && $_->{crashes} } values %$eim), 0, 'the eIM could read every order');
 
+# a rollback is an event with its cause
+is(value($node, $db, q(SELECT count(*) > 0, bool_and(EXISTS (SELECT FROM esim_profile_event e WHERE e.operation = o.id AND e.cause = 'ROLLBACK'
+		AND e.old_state = 'ENABLED' AND e.new_state = 'DISABLED')) FROM esim_operation o WHERE o.error_code = 'ROLLED_BACK')), 't|t', 'rolled back: an event says why');
+
 # what the protocol does not have is said at once
 my ($status, $out, $err) = $node->psql($db, "SELECT esim_download('@{[eid(0)]}', '@{[iccid(50000)]}', '1\$smdp.example.com\$X\$\$1', confirmation_code => '1', server => 'case0')");
 like($err, qr/SERVICE_NOT_APPLICABLE/, 'a code that needs a confirmation code');

@@ -1,6 +1,7 @@
 # test/t/043_reserve.pl
 # Reservation and subscription, end to end: at an SM-DP+, with lost answers at every request, and at
-# Super SIM (042_twilio.pl has the rest of it); events through esim_receive().
+# Super SIM (042_twilio.pl has the rest of it); an order that is taken back while it waits for its
+# device; events through esim_receive().
 use strict;
 use warnings;
 

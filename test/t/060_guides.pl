@@ -1,6 +1,6 @@
 # test/t/060_guides.pl
-# The guides of doc/ can be followed step by step: their very blocks, against the simulator, with
-# the outcomes that the pages state.
+# doc/twilio.md can be followed step by step: its very blocks, against the simulator, with the
+# outcomes that the page states.
 use strict;
 use warnings;
 
