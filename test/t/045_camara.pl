@@ -416,6 +416,8 @@ while (value($node, $db, q(SELECT count(*) FROM esim_operation WHERE status = 'A
 {
 	# their time comes at once
 	$node->safe_psql($db, "UPDATE esim_pending SET next_at = now() WHERE operation IN ($far) AND state = 'W' AND NOT claimed");
+	# one that was just being tried again when the fault was taken away is parked anew
+	$node->safe_psql($db, 'SELECT esim_resume()');
 	select(undef, undef, undef, 0.2);
 }
 ok(wait_completed($node, $db, 1), 'all complete');
