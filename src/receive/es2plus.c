@@ -128,30 +128,6 @@ point_meaning(Received *received, const char *function, int point)
 	return SPI_processed == 0 ? pstrdup("NONE") : text_of(1);
 }
 
-/* how far a profile has come */
-static int
-rank(RspState state)
-{
-	switch (state)
-	{
-		case RSP_STATE_RESERVING:
-			return 1;
-		case RSP_STATE_RESERVED:
-			return 2;
-		case RSP_STATE_RELEASED:
-			return 3;
-		case RSP_STATE_DOWNLOADED:
-			return 4;
-		case RSP_STATE_INSTALLED:
-			return 5;
-		case RSP_STATE_DISABLED:
-		case RSP_STATE_ENABLED:
-			return 6;
-		default:
-			return 0;
-	}
-}
-
 /* Does the new state say more than what is known? */
 static bool
 is_news(const Order *order, RspState new)
@@ -163,17 +139,17 @@ is_news(const Order *order, RspState new)
 		case RSP_STATE_DOWNLOADED:
 		case RSP_STATE_INSTALLED:
 			/* gone, or failed: only a new download brings it back */
-			if (rank(order->state) == 0)
+			if (rsp_state_progress(order->state) == 0)
 				return order->has_download ||
 					(order->state == RSP_STATE_FAILED && new == RSP_STATE_INSTALLED);
-			return rank(new) > rank(order->state);
+			return rsp_state_progress(new) > rsp_state_progress(order->state);
 		case RSP_STATE_FAILED:
-			return rank(order->state) > 0 && rank(order->state) <= 4;
+			return rsp_state_progress(order->state) > 0 && rsp_state_progress(order->state) <= 4;
 		case RSP_STATE_ENABLED:
 		case RSP_STATE_DISABLED:
 		case RSP_STATE_DELETED:
 			/* what came before may still be on its way */
-			return rank(order->state) >= 3;
+			return rsp_state_progress(order->state) >= 3;
 		default:
 			return false;
 	}
@@ -498,7 +474,7 @@ receive_es2plus(Received *received)
 	if (!is_news(&order, new))
 	{
 		/* late, or told before; a failure that is not the end is kept with it */
-		if (new != RSP_STATE_NONE || rank(order.state) >= 5 || rank(order.state) == 0)
+		if (new != RSP_STATE_NONE || rsp_state_progress(order.state) >= 5 || rsp_state_progress(order.state) == 0)
 			return RECEIVE_IGNORED;
 		new = RSP_STATE_NONE;
 	}

@@ -128,6 +128,29 @@ rsp_state_from_name(const char *name, RspState *state)
 	return true;
 }
 
+int
+rsp_state_progress(RspState state)
+{
+	switch (state)
+	{
+		case RSP_STATE_RESERVING:
+			return 1;
+		case RSP_STATE_RESERVED:
+			return 2;
+		case RSP_STATE_RELEASED:
+			return 3;
+		case RSP_STATE_DOWNLOADED:
+			return 4;
+		case RSP_STATE_INSTALLED:
+			return 5;
+		case RSP_STATE_DISABLED:
+		case RSP_STATE_ENABLED:
+			return RSP_PROGRESS_MAX;
+		default:
+			return 0;
+	}
+}
+
 const char *
 rsp_phase_name(RspPhase phase)
 {

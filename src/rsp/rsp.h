@@ -354,6 +354,11 @@ extern const char *rsp_state_name(RspState state);	/* "" for NONE */
 extern bool rsp_state_from_name(const char *name, RspState *state);
 extern const char *rsp_phase_name(RspPhase phase);
 
+/* how far a profile has come on its way onto an eUICC, from RESERVING (1) to
+ * DISABLED and ENABLED (RSP_PROGRESS_MAX); 0: it is gone, or failed */
+#define RSP_PROGRESS_MAX 6
+extern int	rsp_state_progress(RspState state);
+
 /*
  * Set the action.  Texts are cut to size, control characters and broken UTF-8
  * in them replaced: they may come from the network.

@@ -340,26 +340,7 @@ adopt_fleet(Task *task, RspReport *report)
 static int
 progress(RspState state)
 {
-	switch (state)
-	{
-		case RSP_STATE_RESERVING:
-			return 1;
-		case RSP_STATE_RESERVED:
-			return 2;
-		case RSP_STATE_RELEASED:
-			return 3;
-		case RSP_STATE_DOWNLOADED:
-			return 4;
-		case RSP_STATE_INSTALLED:
-			return 5;
-		case RSP_STATE_DISABLED:
-		case RSP_STATE_ENABLED:
-			return 6;
-		case RSP_STATE_DELETED:
-			return 7;
-		default:
-			return 0;
-	}
+	return state == RSP_STATE_DELETED ? RSP_PROGRESS_MAX + 1 : rsp_state_progress(state);
 }
 
 /*
