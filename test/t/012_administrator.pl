@@ -65,7 +65,10 @@ my %hostile = (statement_timeout => '1ms', lock_timeout => '1ms', idle_in_transa
 	default_transaction_read_only => 'on', default_transaction_isolation => 'serializable', default_transaction_deferrable => 'on',
 	row_security => 'off', standard_conforming_strings => 'off', transform_null_equals => 'on', array_nulls => 'off',
 	datestyle => 'German', intervalstyle => 'sql_standard', bytea_output => 'escape', search_path => 'hostile',
-	quote_all_identifiers => 'on', extra_float_digits => '-15', force_parallel_mode => 'on');
+	quote_all_identifiers => 'on', extra_float_digits => '-15');
+
+# the name changed with version 16
+$hostile{ value($node, 'postgres', q(SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query'))) } = 'on';
 
 make_database($node, 'settings');
 # the sessions of the test itself are as they always are: what a role has goes before what a database has

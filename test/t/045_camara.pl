@@ -207,7 +207,7 @@ foreach my $fault (@mangled)
 add(kind => 'enable', name => "$_->[1] informational answers at $_->[0]", rules => [ { path => $_->[0], fault => 'informational', bytes => $_->[1] } ])
   foreach [ '/enable', 3 ], [ '/enable', 100000 ], [ '/operations/', 100000 ];
 add(kind => 'refresh', name => '100000 informational answers', rules => [ { path => '/retrieve-status', fault => 'informational' } ]);
-add(kind => 'enable', name => "another body at $_->[0]: " . substr($_->[1], 0, 20), rules => [ { path => $_->[0], fault => 'body', body => $_->[1] } ])
+add(kind => 'enable', name => "another body at $_->[0]: " . substr($_->[1], 0, 20) =~ s/[^ -~]/?/gr, rules => [ { path => $_->[0], fault => 'body', body => $_->[1] } ])
   foreach map { ([ '/enable', $_ ], [ '/operations/', $_ ]) } '[]', 'null', '7', '"ACCEPTED"', '{}', '[{}]', '{"operationId": null}', '{"status": 200, "code": "OK", "message": "fine"}',
 	'<html>OK</html>', "\x{feff}{}", '{"operationId": "\u0000"}', '{"operationId": 1e400}';
 add(kind => 'enable', name => "$_ without a body", rules => [ { path => '/enable', fault => 'body', body => '', status => $_ } ]) foreach 200, 201, 202, 204, 206, 304;
