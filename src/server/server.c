@@ -270,11 +270,6 @@ esim_server_names(void)
 	return names;
 }
 
-/*
- * OID of the server of that name, and with lock held on it to the end of the
- * transaction, so that it is neither dropped nor renamed while an open
- * transaction queues operations for it.
- */
 static bool never_lock = false;
 
 void
@@ -283,6 +278,11 @@ esim_server_never_lock(void)
 	never_lock = true;
 }
 
+/*
+ * OID of the server of that name, and with lock held on it to the end of the
+ * transaction, so that it is neither dropped nor renamed while an open
+ * transaction queues operations for it.
+ */
 static Oid
 find_and_lock(const char *name)
 {

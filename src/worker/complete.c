@@ -187,6 +187,7 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 		"UPDATE @esim_pending p SET state = u.state, claimed = false, intent = false,"
 		/* its order was taken back while it was looked at */
 		" next_at = CASE WHEN p.kind = 'download' AND (p.lane & 1) = 0 AND EXISTS (SELECT FROM @esim_profile f WHERE f.id = p.profile AND f.state = 'CANCELLED')"
+		"   AND EXISTS (SELECT FROM @esim_operation c WHERE c.profile = p.profile AND c.kind = 'cancel-order' AND c.result = 'SUCCESS')"
 		"  THEN least(u.next_at, clock_timestamp()) ELSE u.next_at END,"
 		" unresolved = u.unresolved, ask_first = u.ask_first,"
 		" handling = false, step = u.step, attempts = u.attempts, acting = u.acting, polls = u.polls, failures = u.failures,"
