@@ -136,6 +136,18 @@ extern int	esim_execute(EsimStatement *statement, Datum *values, const char *nul
  */
 extern int	esim_execute_latest(EsimStatement *statement, Datum *values, const char *nulls, long limit);
 
+/* ----- a step that may fail without its transaction (subtransaction.c) ----- */
+
+/* true: what was done stays; false: it is rolled back */
+typedef bool (*EsimStep) (void *arg);
+
+/*
+ * Takes the step in a subtransaction, which is gone afterwards in any case.
+ * NULL: the step has returned.  Else its error, in the caller's context and
+ * rolled back, to be looked at or given to ReThrowError().
+ */
+extern ErrorData *esim_try(EsimStep step, void *arg);
+
 /* ----- where this cluster is (catalog.c) ----- */
 
 typedef struct EsimEpoch

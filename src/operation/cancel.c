@@ -7,13 +7,11 @@
  */
 #include "esim.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "audit/audit.h"
@@ -184,41 +182,23 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	return true;
 }
 
-/* cancel_queued() in a subtransaction, which is undone when it does not cancel. */
-static bool
-try_cancel(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
+typedef struct Cancellation
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner resource_owner = CurrentResourceOwner;
-	volatile bool cancelled = false;
+	const pg_uuid_t *id;
+	int64		lane;
+	int64		seq;
+	bool		cancelled;
+	bool		gone;
+} Cancellation;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		cancelled = cancel_queued(id, lane, seq, gone);
-		if (cancelled)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+/* cancel_queued(), undone when it does not cancel */
+static bool
+cancel_step(void *arg)
+{
+	Cancellation *c = arg;
 
-		/* the subtransaction must be gone when a caller catches the error */
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = resource_owner;
-		ReThrowError(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = resource_owner;
-	return cancelled;
+	c->cancelled = cancel_queued(c->id, c->lane, c->seq, &c->gone);
+	return c->cancelled;
 }
 
 /*
@@ -290,10 +270,9 @@ esim_cancel(PG_FUNCTION_ARGS)
 	pg_uuid_t  *id;
 	char	   *server;
 	int64		lane;
-	int64		seq;
-	bool		cancelled;
+	Cancellation c;
+	ErrorData  *error;
 	bool		asked;
-	bool		gone;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -329,7 +308,6 @@ esim_cancel(PG_FUNCTION_ARGS)
 	}
 	server = TextDatumGetCString(row.value[4]);
 	lane = DatumGetInt64(row.value[5]);
-	seq = DatumGetInt64(row.value[6]);
 
 	/* the lane's lock: who queues behind it sees the outcome */
 	values[0] = Int64GetDatum(lane);
@@ -353,20 +331,23 @@ esim_cancel(PG_FUNCTION_ARGS)
 	 * A queue row that turns out to be claimed must not stay locked until our
 	 * transaction ends: the worker would have to put its outcome aside.
 	 */
-	cancelled = try_cancel(id, lane, seq, &gone);
-	asked = !cancelled && !gone && !row.null[8] && ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
+	c = (Cancellation) {id, lane, DatumGetInt64(row.value[6]), false, false};
+	error = esim_try(cancel_step, &c);
+	if (error != NULL)
+		ReThrowError(error);
+	asked = !c.cancelled && !c.gone && !row.null[8] && ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
 
-	if (!cancelled && !gone && !asked)
+	if (!c.cancelled && !c.gone && !asked)
 		ereport(ERROR,
 				(errcode(ERRCODE_ESIM_CONFLICT),
 				 errmsg("operation \"%s\" cannot be cancelled any more", esim_mask_uuid(id)),
 				 esim_errdetail("INCOMPATIBLE_STATE", "It was sent, and server \"%s\" has no way to take it back.",
 								server),
 				 errhint("Wait for its end; esim_disable() or esim_delete() may undo it then.")));
-	if (cancelled)
+	if (c.cancelled)
 		esim_wake_at_commit();
-	audit(caller, id, &row, cancelled ? "CANCELLED" : asked ? "ASKED" : "COMPLETED");
+	audit(caller, id, &row, c.cancelled ? "CANCELLED" : asked ? "ASKED" : "COMPLETED");
 	esim_leave_owner(&rights);
 	SPI_finish();
-	PG_RETURN_BOOL(cancelled || asked);
+	PG_RETURN_BOOL(c.cancelled || asked);
 }

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/resowner.h"
 
 #include "operation/enqueue.h"
 
@@ -247,6 +246,13 @@ esim_reserve_profiles(EsimRequest *request, EsimElement **elements, int n)
 	}
 }
 
+static bool
+insert_lanes_step(void *arg)
+{
+	esim_execute_latest(&insert_profile_lanes, arg, NULL, 0);
+	return true;
+}
+
 /*
  * Under REPEATABLE READ a row that somebody else inserts while we wait for it is
  * an error, whatever snapshot the statement has.  false: that was so, it is
@@ -255,36 +261,14 @@ esim_reserve_profiles(EsimRequest *request, EsimElement **elements, int n)
 static bool
 try_insert_lanes(Datum value, bool last)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner resource_owner = CurrentResourceOwner;
-	volatile bool inserted = true;
+	ErrorData  *error = esim_try(insert_lanes_step, &value);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		esim_execute_latest(&insert_profile_lanes, &value, NULL, 0);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = resource_owner;
-		if (last || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			ReThrowError(error);
-		FreeErrorData(error);
-		inserted = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = resource_owner;
-	return inserted;
+	if (error == NULL)
+		return true;
+	if (last || error->sqlerrcode != ERRCODE_T_R_SERIALIZATION_FAILURE)
+		ReThrowError(error);
+	FreeErrorData(error);
+	return false;
 }
 
 /* Lock lanes that are no eUICCs', in ascending order. */

@@ -12,7 +12,6 @@
 #include "esim.h"
 
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -23,7 +22,6 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
@@ -649,6 +647,24 @@ call(const ProviderRoute *route, const ProviderBody *body, const char *volatile 
 		call_operation(route, body, eid, iccid, activation_code, answer);
 }
 
+/* a call, and the field of its body that is being read */
+typedef struct Call
+{
+	const ProviderRoute *route;
+	const ProviderBody *body;
+	const char *field;
+	Answer	   *answer;
+} Call;
+
+static bool
+call_step(void *arg)
+{
+	Call	   *c = arg;
+
+	call(c->route, c->body, &c->field, c->answer);
+	return true;
+}
+
 /*
  * The call in a subtransaction: what fails has done nothing, and its error is
  * the answer.  Cancellation is nobody's answer.
@@ -656,47 +672,26 @@ call(const ProviderRoute *route, const ProviderBody *body, const char *volatile 
 static void
 call_safely(const ProviderRoute *route, const ProviderBody *body, Answer *answer)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	const char *volatile field = NULL;
+	Call		c = {route, body, NULL, answer};
+	ErrorData  *edata = esim_try(call_step, &c);
+	const char *code;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		call(route, body, &field, answer);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-		const char *code;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(edata);
-		code = code_of_error(edata, route);
-		if (field != NULL && edata->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)
-			refuse(answer, code, psprintf("%s is not valid. %s", field,
-										  edata->detail ? edata->detail : ""));
-		else
-			refuse(answer, code, message_of_error(edata));
-		/* the statement holds the token and what the body says */
-		if (answer->status == 500)
-			ereport(LOG,
-					(errcode(edata->sqlerrcode),
-					 errmsg("CAMARA request failed: %s", edata->message),
-					 errhidestmt(true), errhidecontext(true)));
-	}
-	PG_END_TRY();
+	if (edata == NULL)
+		return;
+	if (edata->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(edata);
+	code = code_of_error(edata, route);
+	if (c.field != NULL && edata->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION)
+		refuse(answer, code, psprintf("%s is not valid. %s", c.field,
+									  edata->detail ? edata->detail : ""));
+	else
+		refuse(answer, code, message_of_error(edata));
+	/* the statement holds the token and what the body says */
+	if (answer->status == 500)
+		ereport(LOG,
+				(errcode(edata->sqlerrcode),
+				 errmsg("CAMARA request failed: %s", edata->message),
+				 errhidestmt(true), errhidecontext(true)));
 }
 
 /* ------------------------------------------------------------------------

@@ -9,10 +9,8 @@
  */
 #include "worker/worker.h"
 
-#include "access/xact.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* indexes that keep a rule, and what is wrong where it is broken */
 static const struct
@@ -41,6 +39,22 @@ drift_explains(const ErrorData *error)
 	return broken_rule(error) != NULL;
 }
 
+typedef struct CarefulStep
+{
+	Task	   *task;
+	DriftStep	step;
+	void	   *arg;
+} CarefulStep;
+
+static bool
+careful_step(void *arg)
+{
+	CarefulStep *c = arg;
+
+	c->step(c->task, c->arg, NULL);
+	return true;
+}
+
 /*
  * Takes a step that records what the RSP said.  Many outcomes are written at
  * once in the belief that no rule is broken; where that has failed the task is
@@ -49,42 +63,22 @@ drift_explains(const ErrorData *error)
 void
 drift_apply(Task *task, DriftStep step, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	const char *volatile broken = NULL;
+	CarefulStep careful = {task, step, arg};
+	ErrorData  *error;
+	const char *broken;
 
 	if (!task->careful)
 	{
 		step(task, arg, NULL);
 		return;
 	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		step(task, arg, NULL);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		/* the subtransaction must be gone when somebody catches the error */
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		broken = broken_rule(error);
-		if (broken == NULL)
-			ReThrowError(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (broken != NULL)
-		step(task, arg, broken);
+	error = esim_try(careful_step, &careful);
+	if (error == NULL)
+		return;
+	broken = broken_rule(error);
+	if (broken == NULL)
+		ReThrowError(error);
+	step(task, arg, broken);
 }
 
 /* eid, ours, reported: NULL where there is nothing to say. */
