@@ -38,8 +38,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "rsp.h"
-#include "json.h"
+#include "driver.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -47,26 +46,10 @@
 #include <strings.h>
 
 #include "../identifier/activation_code.h"
-#include "json.h"
 
 #define POLL_BASE_MS	INT64_C(1000)
 #define POLL_MAX_MS		INT64_C(300000)
-#define RETRY_BASE_MS	INT64_C(1000)
-#define RETRY_MAX_MS	INT64_C(300000)
 #define QUOTA_MS		INT64_C(900000)
-#define PARK_BASE_MS	INT64_C(300000)
-#define PARK_MAX_MS		INT64_C(3600000)
-#define RETRY_AFTER_MAX_MS INT64_C(86400000)
-
-/*
- * After its time-out a request may still be on its way through the server's
- * own queues; only then does what retrieve-status does not show count as not
- * there.
- */
-#define GRACE_MS		INT64_C(10000)
-
-/* answers without sense in a row, after which no better one is expected */
-#define PATIENCE		12
 
 /* polls without sense in a row, after which retrieve-status is tried too */
 #define PEEK_AFTER		3
@@ -224,8 +207,6 @@ typedef struct CamaraError
 	char		message[512];
 } CamaraError;
 
-#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
-
 static const CamaraRow *
 row_of_code(const char *code)
 {
@@ -303,61 +284,11 @@ row_error_code(const CamaraRow *row)
 
 /* ----- small things ----- */
 
-/* NULL counts as ""; what is too long is cut between two characters of UTF-8 */
-static void
-copy(char *to, size_t size, const char *from)
-{
-	size_t		n = from != NULL ? strlen(from) : 0;
-
-	if (n >= size)
-	{
-		n = size - 1;
-		while (n > 0 && ((unsigned char) from[n] & 0xC0) == 0x80)
-			n--;
-	}
-	if (n > 0)
-		memcpy(to, from, n);
-	to[n] = '\0';
-}
-
-static bool
-all_digits(const char *text, size_t min, size_t max)
-{
-	size_t		n = 0;
-
-	if (text == NULL)
-		return false;
-	while (text[n] >= '0' && text[n] <= '9')
-		n++;
-	return text[n] == '\0' && n >= min && n <= max;
-}
-
-static bool
-valid_eid(const char *text)
-{
-	return all_digits(text, 32, 32);
-}
-
 /* CAMARA's pattern; 89 is what E.118 gives to telecommunications */
 static bool
 valid_iccid(const char *text)
 {
-	return all_digits(text, 19, 20) && text[0] == '8' && text[1] == '9';
-}
-
-static bool
-is_uuid(const char *text)
-{
-	size_t		i;
-
-	for (i = 0; i < 36; i++)
-	{
-		bool		dash = (i == 8 || i == 13 || i == 18 || i == 23);
-
-		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
-			return false;
-	}
-	return text[36] == '\0';
+	return rsp_digits(text, 19, 20) && text[0] == '8' && text[1] == '9';
 }
 
 /*
@@ -372,7 +303,7 @@ valid_operation_id(RspDialect dialect, const char *text)
 	if (text == NULL)
 		return false;
 	if (dialect == RSP_DIALECT_2026_02)
-		return is_uuid(text);
+		return rsp_is_uuid(text);
 	n = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_:.");
 	return n > 0 && n <= MAX_OPERATION_ID && text[n] == '\0' &&
 		strcmp(text, ".") != 0 && strcmp(text, "..") != 0;
@@ -389,47 +320,10 @@ valid_correlator(const char *text)
 	return n > 0 && n <= MAX_CORRELATOR && text[n] == '\0';
 }
 
-static const char *
-memo_text(const RspOperation *op, const char *key)
-{
-	return json_string_value(json_object_get(op->memo, key));
-}
-
-static bool
-memo_flag(const RspOperation *op, const char *key)
-{
-	return json_is_true(json_object_get(op->memo, key));
-}
-
-static bool
-memo_set_text(RspOperation *op, const char *key, const char *value)
-{
-	return json_object_set_new(op->memo, key, json_string(value)) == 0;
-}
-
-static bool
-memo_set_flag(RspOperation *op, const char *key)
-{
-	return json_object_set_new(op->memo, key, json_true()) == 0;
-}
-
-static void
-memo_clear(RspOperation *op, const char *key)
-{
-	json_object_del(op->memo, key);
-}
-
 static bool
 is_2026_02(const RspConversation *c)
 {
 	return c->server->dialect == RSP_DIALECT_2026_02;
-}
-
-/* Reference stolen; false: no memory, or a NULL value. */
-static bool
-put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
 }
 
 /* ----- which acting request is under way ----- */
@@ -437,7 +331,7 @@ put(json_t *object, const char *key, json_t *value)
 static RspKind
 act_of(const RspOperation *op)
 {
-	const char *name = memo_text(op, "act");
+	const char *name = rsp_memo_text(op, "act");
 	RspKind		act;
 
 	if (name == NULL || !rsp_kind_from_name(name, &act))
@@ -452,7 +346,7 @@ act_of(const RspOperation *op)
 static bool
 set_act(RspOperation *op, RspKind act)
 {
-	return memo_set_text(op, "act", rsp_kind_name(act));
+	return rsp_memo_set_text(op, "act", rsp_kind_name(act));
 }
 
 /* ICCID that the acting request is about; NULL: a download's that is not known */
@@ -463,7 +357,7 @@ target(const RspOperation *op)
 
 	if (op->kind == RSP_DOWNLOAD && act_of(op) == RSP_ENABLE)
 	{
-		iccid = memo_text(op, "iccid");
+		iccid = rsp_memo_text(op, "iccid");
 		return valid_iccid(iccid) ? iccid : op->iccid;
 	}
 	return op->iccid;
@@ -527,29 +421,18 @@ camara_supports(RspDialect dialect, RspKind kind, const char **note)
 }
 
 static bool
-refuse(RspError *error, const char *code, const char *message, const char *detail,
-	   const char *hint)
-{
-	error->code = code;
-	copy(error->message, sizeof(error->message), message);
-	copy(error->detail, sizeof(error->detail), detail);
-	copy(error->hint, sizeof(error->hint), hint);
-	return false;
-}
-
-static bool
 check_iccid(const RspOperation *op, RspError *error)
 {
 	if (op->iccid == NULL || valid_iccid(op->iccid))
 		return true;
-	if (all_digits(op->iccid, 18, 18))
-		return refuse(error, "UNSUPPORTED_IDENTIFIER",
-					  "ICCID of 18 digits cannot be used with protocol camara",
-					  "CAMARA takes ICCIDs of 19 or 20 digits.",
-					  "Use a server of another protocol for this profile.");
-	return refuse(error, "UNSUPPORTED_IDENTIFIER",
-				  "ICCID cannot be used with protocol camara",
-				  "CAMARA takes ICCIDs of 19 or 20 digits.", "");
+	if (rsp_digits(op->iccid, 18, 18))
+		return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER",
+						  "ICCID of 18 digits cannot be used with protocol camara",
+						  "CAMARA takes ICCIDs of 19 or 20 digits.",
+						  "Use a server of another protocol for this profile.");
+	return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER",
+					  "ICCID cannot be used with protocol camara",
+					  "CAMARA takes ICCIDs of 19 or 20 digits.", "");
 }
 
 /*
@@ -565,9 +448,9 @@ camara_check(const RspServer *server, const RspOperation *op, RspError *error)
 	switch (op->kind)
 	{
 		case RSP_REFRESH:
-			if (!valid_eid(op->eid))
-				return refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
-							  "Give the EID.");
+			if (!rsp_is_eid(op->eid))
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
+								  "Give the EID.");
 			return true;
 
 		case RSP_ENABLE:
@@ -575,46 +458,46 @@ camara_check(const RspServer *server, const RspOperation *op, RspError *error)
 		case RSP_DELETE:
 		case RSP_SET_FALLBACK:
 			if (op->iccid == NULL)
-				return refuse(error, "MISSING_IDENTIFIER",
-							  "the profile's ICCID is not known",
-							  "CAMARA identifies profiles by their ICCID.",
-							  "Give the ICCID, or ask for a refresh of the device.");
+				return rsp_refuse(error, "MISSING_IDENTIFIER",
+								  "the profile's ICCID is not known",
+								  "CAMARA identifies profiles by their ICCID.",
+								  "Give the ICCID, or ask for a refresh of the device.");
 			return check_iccid(op, error);
 
 		case RSP_DOWNLOAD:
-			if (!valid_eid(op->eid))
-				return refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
-							  "Give the EID.");
+			if (!rsp_is_eid(op->eid))
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
+								  "Give the EID.");
 			if (op->iccid == NULL && server->dialect == RSP_DIALECT_2026_02)
-				return refuse(error, "MISSING_IDENTIFIER", "no ICCID is given",
-							  "CAMARA's dialect 2026-02 requires the ICCID of a download.",
-							  "Give the ICCID.");
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no ICCID is given",
+								  "CAMARA's dialect 2026-02 requires the ICCID of a download.",
+								  "Give the ICCID.");
 			if (!check_iccid(op, error))
 				return false;
 			if (op->activation_code == NULL)
-				return refuse(error, "MISSING_IDENTIFIER", "no activation code is given",
-							  "CAMARA requires the activation code of a download.",
-							  "Give the activation code, set it in the profile's row, "
-							  "or set the server option smdp_address.");
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no activation code is given",
+								  "CAMARA requires the activation code of a download.",
+								  "Give the activation code, set it in the profile's row, "
+								  "or set the server option smdp_address.");
 			if (!activation_code_parse(op->activation_code, strlen(op->activation_code),
 									   &code, &code_error))
-				return refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "",
-							  "");
+				return rsp_refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "",
+								  "");
 			if (code.confirmation_required || op->confirmation_code != NULL)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "confirmation codes cannot be used with protocol camara",
-							  "CAMARA has no field for the confirmation code.",
-							  "Use a server of another protocol for this profile.");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "confirmation codes cannot be used with protocol camara",
+								  "CAMARA has no field for the confirmation code.",
+								  "Use a server of another protocol for this profile.");
 			if (server->dialect == RSP_DIALECT_R1_2 &&
 				strlen(ACTIVATION_CODE_LPA) + code.length > MAX_ACTIVATION_CODE)
-				return refuse(error, "INVALID_ARGUMENT", "activation code is too long",
-							  "CAMARA takes at most 256 characters, LPA: included.", "");
+				return rsp_refuse(error, "INVALID_ARGUMENT", "activation code is too long",
+								  "CAMARA takes at most 256 characters, LPA: included.", "");
 			return true;
 
 		default:
-			return refuse(error, "SERVICE_NOT_APPLICABLE",
-						  "protocol camara has no such operation", "",
-						  "esim_capabilities() says what a server can do.");
+			return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+							  "protocol camara has no such operation", "",
+							  "esim_capabilities() says what a server can do.");
 	}
 }
 
@@ -653,7 +536,7 @@ correlate(RspConversation *c)
 	const char *value = valid_correlator(op->correlator) ? op->correlator : op->id;
 
 	rsp_header(c, "x-correlator", value);
-	copy(c->action.call_id, sizeof(c->action.call_id), value);
+	rsp_set(c->action.call_id, sizeof(c->action.call_id), value);
 	if (c->action.body != NULL && c->action.content_type == NULL)
 		c->action.content_type = "application/json";
 }
@@ -668,15 +551,6 @@ static const char *
 body_member(const RspConversation *c)
 {
 	return is_2026_02(c) ? "esim" : "esimProfile";
-}
-
-/* No request could be made; nothing was sent. */
-static void
-no_memory(RspConversation *c)
-{
-	c->op->step = STEP_ACT;
-	rsp_wait(c, c->op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, RETRY_MAX_MS,
-			 "INTERNAL", "out of memory");
 }
 
 /*
@@ -696,25 +570,25 @@ act_body(const RspConversation *c, RspKind act)
 	bool		ok = body != NULL && who != NULL;
 
 	if (ok && op->eid != NULL)
-		ok = put(who, "eid", json_string(op->eid));
+		ok = rsp_json_put(who, "eid", json_string(op->eid));
 	if (ok && iccid != NULL && (!download || is_2026_02(c)))
-		ok = put(who, "iccid", json_string(iccid));
+		ok = rsp_json_put(who, "iccid", json_string(iccid));
 	if (ok)
 	{
-		ok = put(body, body_member(c), who);
+		ok = rsp_json_put(body, body_member(c), who);
 		who = NULL;
 	}
 	if (ok && download)
-		ok = put(body, "activationCode",
-				 json_sprintf("%s%s", ACTIVATION_CODE_LPA, op->activation_code));
+		ok = rsp_json_put(body, "activationCode",
+						  json_sprintf("%s%s", ACTIVATION_CODE_LPA, op->activation_code));
 	if (ok && is_2026_02(c))
 	{
 		const char *sink = c->server->event_url;
 
 		if (download)
-			ok = put(body, "activateOnDownload", json_boolean(op->activate_on_download));
-		ok = ok && put(body, "sink", json_string(sink != NULL ? sink : "https://sink.invalid/"));
-		ok = ok && put(body, "correlationId", json_string(op->id));
+			ok = rsp_json_put(body, "activateOnDownload", json_boolean(op->activate_on_download));
+		ok = ok && rsp_json_put(body, "sink", json_string(sink != NULL ? sink : "https://sink.invalid/"));
+		ok = ok && rsp_json_put(body, "correlationId", json_string(op->id));
 	}
 	if (ok)
 		return body;
@@ -733,7 +607,7 @@ send_act(RspConversation *c)
 
 	if (body == NULL)
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	op->rsp_operation_id[0] = '\0';
@@ -768,17 +642,17 @@ look(RspConversation *c, CamaraStep step)
 	bool		ok = body != NULL && who != NULL;
 
 	if (ok)
-		ok = put(who, by_eid ? "eid" : "iccid", json_string(by_eid ? op->eid : target(op)));
+		ok = rsp_json_put(who, by_eid ? "eid" : "iccid", json_string(by_eid ? op->eid : target(op)));
 	if (ok)
 	{
-		ok = put(body, body_member(c), who);
+		ok = rsp_json_put(body, body_member(c), who);
 		who = NULL;
 	}
 	if (!ok)
 	{
 		json_decref(who);
 		json_decref(body);
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	op->step = step;
@@ -798,7 +672,7 @@ act(RspConversation *c)
 
 	if (op->unresolved || op->ask_first)
 		look(c, STEP_LOST);
-	else if (op->kind == RSP_DELETE && memo_text(op, "act") == NULL && op->eid != NULL &&
+	else if (op->kind == RSP_DELETE && rsp_memo_text(op, "act") == NULL && op->eid != NULL &&
 			 (op->state == RSP_STATE_INSTALLED || op->state == RSP_STATE_NONE))
 		look(c, STEP_DELETE_WHICH);
 	else if (act_of(op) == RSP_DOWNLOAD && op->iccid == NULL &&
@@ -818,11 +692,11 @@ forget_act(RspOperation *op)
 	op->rsp_operation_id[0] = '\0';
 	op->polls = 0;
 	op->failures = 0;
-	memo_clear(op, "lost");
-	memo_clear(op, "doubt");
-	memo_clear(op, "refused");
-	memo_clear(op, "since");
-	memo_clear(op, "seen");
+	rsp_memo_clear(op, "lost");
+	rsp_memo_clear(op, "doubt");
+	rsp_memo_clear(op, "refused");
+	rsp_memo_clear(op, "since");
+	rsp_memo_clear(op, "seen");
 }
 
 /*
@@ -834,14 +708,14 @@ fail(RspConversation *c, const char *code, const char *message, const char *rsp_
 	 const char *rsp_message)
 {
 	RspOperation *op = c->op;
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 
 	op->step = STEP_ACT;
 	rsp_fail(c, code, message);
 	if ((rsp_code != NULL && rsp_code[0] != '\0') ||
 		(rsp_message != NULL && rsp_message[0] != '\0'))
 		rsp_said(c, rsp_code, rsp_message);
-	if (op->kind == RSP_DELETE && memo_flag(op, "disabled"))
+	if (op->kind == RSP_DELETE && rsp_memo_flag(op, "disabled"))
 	{
 		c->action.profile_state_set = true;
 		c->action.state = RSP_STATE_DISABLED;
@@ -851,7 +725,7 @@ fail(RspConversation *c, const char *code, const char *message, const char *rsp_
 		c->action.profile_state_set = true;
 		c->action.state = RSP_STATE_DISABLED;
 		if (valid_iccid(iccid) && (op->iccid == NULL || strcmp(iccid, op->iccid) != 0))
-			copy(c->action.iccid, sizeof(c->action.iccid), iccid);
+			rsp_set(c->action.iccid, sizeof(c->action.iccid), iccid);
 	}
 }
 
@@ -860,7 +734,7 @@ static void
 finish(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 
 	op->step = STEP_ACT;
 	op->ask_first = false;
@@ -875,16 +749,16 @@ finish(RspConversation *c)
 	if (!valid_iccid(iccid))
 	{
 		if (op->iccid == NULL)
-			copy(c->action.message, sizeof(c->action.message),
-				 "the server did not say which ICCID was assigned");
+			rsp_set(c->action.message, sizeof(c->action.message),
+					"the server did not say which ICCID was assigned");
 		return;
 	}
 	if (op->iccid == NULL || strcmp(iccid, op->iccid) != 0)
-		copy(c->action.iccid, sizeof(c->action.iccid), iccid);
+		rsp_set(c->action.iccid, sizeof(c->action.iccid), iccid);
 	if (op->iccid != NULL && strcmp(iccid, op->iccid) != 0)
 	{
-		copy(c->action.message, sizeof(c->action.message),
-			 "the server assigned another ICCID than the one asked for");
+		rsp_set(c->action.message, sizeof(c->action.message),
+				"the server assigned another ICCID than the one asked for");
 		rsp_note(c, "completed", c->action.message);
 	}
 }
@@ -899,15 +773,15 @@ act_done(RspConversation *c)
 	forget_act(op);
 	if (op->kind == RSP_DELETE && done == RSP_DISABLE)
 	{
-		if (!set_act(op, RSP_DELETE) || !memo_set_flag(op, "disabled"))
-			no_memory(c);
+		if (!set_act(op, RSP_DELETE) || !rsp_memo_set_flag(op, "disabled"))
+			rsp_no_memory(c);
 		else
 			act(c);
 	}
 	else if (done == RSP_DOWNLOAD && op->activate_on_download && !is_2026_02(c))
 	{
 		if (!set_act(op, RSP_ENABLE))
-			no_memory(c);
+			rsp_no_memory(c);
 		else if (target(op) == NULL)
 			fail(c, "MISSING_IDENTIFIER",
 				 "the profile was downloaded but not enabled: its ICCID is not known", NULL,
@@ -919,73 +793,11 @@ act_done(RspConversation *c)
 		finish(c);
 }
 
-/* Retry-After where the server gave one, else grows with each failure. */
-static int64_t
-retry_delay(RspOperation *op, const HttpAnswer *answer, int64_t base, int64_t max)
-{
-	int64_t		after = answer->retry_after_ms;
-	int			n = op->failures;
-
-	if (op->failures < 1000)
-		op->failures++;
-	if (after > 0)
-	{
-		if (after > RETRY_AFTER_MAX_MS)
-			after = RETRY_AFTER_MAX_MS;
-		/* a tenth on top, so that jitter never makes it earlier than asked */
-		return after + rsp_backoff_ms(0, after / 10 + 1, after);
-	}
-	return rsp_backoff_ms(n, base, max);
-}
-
-/* Not now.  What was unresolved stays so, and shows. */
-static void
-later(RspConversation *c, const HttpAnswer *answer, bool trouble, const char *code,
-	  const char *message)
-{
-	RspOperation *op = c->op;
-
-	op->step = STEP_ACT;
-	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING,
-			 retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), code, message);
-	c->action.server_trouble = trouble;
-}
-
 static void
 later_unresolved(RspConversation *c, const HttpAnswer *answer, const char *message)
 {
 	c->op->unresolved = true;
-	later(c, answer, false, "", message);
-}
-
-/*
- * Shown as waiting for an administrator, but tried again by itself at long
- * intervals: the fault may lie with the server and pass.
- */
-static void
-park(RspConversation *c, const HttpAnswer *answer, const char *code, const char *message)
-{
-	int64_t		delay = retry_delay(c->op, answer, PARK_BASE_MS, PARK_MAX_MS);
-
-	c->op->step = STEP_ACT;
-	rsp_wait(c, RSP_PHASE_PARKED, delay, code, message);
-}
-
-/* Waits until, but looks in between at growing intervals. */
-static void
-wait_unknown(RspConversation *c, int64_t until, const char *message)
-{
-	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, POLL_MAX_MS);
-
-	if (op->polls < 1000)
-		op->polls++;
-	if (until > op->now_ms && delay > until - op->now_ms)
-		delay = until - op->now_ms;
-	if (delay < POLL_BASE_MS)
-		delay = POLL_BASE_MS;
-	op->step = STEP_ACT;
-	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
+	rsp_later(c, answer, false, "", message);
 }
 
 /* Nobody knows what became of the acting request: ask. */
@@ -996,7 +808,7 @@ lost(RspConversation *c)
 
 	op->unresolved = true;
 	op->polls = 0;
-	memo_set_flag(op, "lost");
+	rsp_memo_set_flag(op, "lost");
 	look(c, STEP_LOST);
 }
 
@@ -1013,14 +825,14 @@ refused(RspConversation *c, bool verify, const char *code, const char *message,
 	json_t	   *how;
 
 	op->unresolved = false;
-	if (verify || memo_flag(op, "lost"))
+	if (verify || rsp_memo_flag(op, "lost"))
 	{
 		how = json_object();
-		if (how != NULL && put(how, "code", json_string(code)) &&
-			put(how, "message", json_string(message)) &&
-			put(how, "rsp_code", json_string(rsp_code)) &&
-			put(how, "rsp_message", json_string(rsp_message)) &&
-			put(op->memo, "refused", json_incref(how)))
+		if (how != NULL && rsp_json_put(how, "code", json_string(code)) &&
+			rsp_json_put(how, "message", json_string(message)) &&
+			rsp_json_put(how, "rsp_code", json_string(rsp_code)) &&
+			rsp_json_put(how, "rsp_message", json_string(rsp_message)) &&
+			rsp_json_put(op->memo, "refused", json_incref(how)))
 		{
 			json_decref(how);
 			op->failures = 0;
@@ -1047,74 +859,22 @@ read_error(const json_t *root, CamaraError *error)
 	inner = json_object_get(root, "error");
 	if (json_is_object(inner))
 		object = inner;
-	copy(error->code, sizeof(error->code), rsp_json_string(object, "code", 2048));
-	copy(error->message, sizeof(error->message), rsp_json_string(object, "message", 8192));
+	rsp_set(error->code, sizeof(error->code), rsp_json_string(object, "code", 2048));
+	rsp_set(error->message, sizeof(error->message), rsp_json_string(object, "message", 8192));
 	status = json_object_get(object, "status");
 	if (json_is_integer(status) && json_integer_value(status) >= 100 &&
 		json_integer_value(status) <= 599)
 		error->status = (int) json_integer_value(status);
 }
 
-/*
- * JSON of an answer that came whole, NULL if there is none.  The media type
- * is not looked at: what counts is whether the content can be read.
- */
-static json_t *
-answer_json(const HttpAnswer *answer, const char **reason)
-{
-	*reason = "the answer was broken off or too large";
-	if (answer->outcome != HTTP_ANSWERED)
-		return NULL;
-	return rsp_json(answer->body, answer->length, reason);
-}
-
 static void
 answer_error(const HttpAnswer *answer, CamaraError *error)
 {
 	const char *reason;
-	json_t	   *root = answer_json(answer, &reason);
+	json_t	   *root = rsp_answer_json(answer, &reason);
 
 	read_error(root, error);
 	json_decref(root);
-}
-
-/*
- * An answer that did not come, or not for the operation's sake: waits and
- * returns true.  Only where nothing depends on whether the request got
- * through.
- */
-static bool
-no_answer(RspConversation *c, const HttpAnswer *answer)
-{
-	if (answer->auth_failed)
-	{
-		/*
-		 * A token endpoint that refuses us does so until somebody sees to it;
-		 * one that is away comes back.  Neither is trouble of this server.
-		 */
-		rsp_note(c, "not-sent", answer->error);
-		if (answer->auth_status >= 400 && answer->auth_status < 500 &&
-			answer->auth_status != 408 && answer->auth_status != 429)
-			park(c, answer, "UNAUTHENTICATED", "the token endpoint refuses the credentials");
-		else
-			later(c, answer, false, "UNAUTHENTICATED", "no access token could be had");
-		return true;
-	}
-	if (answer->outcome == HTTP_NOT_SENT)
-	{
-		rsp_note(c, "not-sent", answer->error);
-		later(c, answer, true, "UNAVAILABLE",
-			  answer->tls_reason != NULL ? answer->tls_reason :
-			  "the server cannot be reached");
-		return true;
-	}
-	if (answer->outcome == HTTP_LOST)
-	{
-		rsp_note(c, "lost", answer->error);
-		later(c, answer, true, "UNAVAILABLE", "the server does not answer");
-		return true;
-	}
-	return false;
 }
 
 /* Meanings that say "not now", alike for all requests.  false: none of them. */
@@ -1130,22 +890,22 @@ not_now(RspConversation *c, const HttpAnswer *answer, Meaning meaning, const Cam
 	{
 		case M_RETRY:
 			rsp_note(c, "try-later", code);
-			later(c, answer, false, code, "the server asks to try again later");
+			rsp_later(c, answer, false, code, "the server asks to try again later");
 			break;
 		case M_BUSY:
 			rsp_note(c, "try-later", code);
-			later(c, answer, true, code, "the server has trouble");
+			rsp_later(c, answer, true, code, "the server has trouble");
 			break;
 		case M_QUOTA:
 			rsp_note(c, "try-later", code);
-			delay = retry_delay(op, answer, QUOTA_MS, QUOTA_MS);
+			delay = rsp_retry_delay(op, answer, QUOTA_MS, QUOTA_MS);
 			op->step = STEP_ACT;
 			rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, delay, code,
 					 "the quota at the server is used up");
 			break;
 		case M_CREDENTIALS:
 			rsp_note(c, "unauthenticated", code);
-			park(c, answer, code, "the server does not accept the credentials");
+			rsp_parked(c, answer, code, "the server does not accept the credentials");
 			break;
 		default:
 			return false;
@@ -1173,19 +933,6 @@ typedef struct CamaraOperation
 	char		iccid[21];		/* "" if not said */
 	CamaraError error;			/* of OP_FAILED, OP_CANCELLED */
 } CamaraOperation;
-
-/* true: member is absent, null, or a string that is put into *value */
-static bool
-optional_string(const json_t *object, const char *key, size_t max, const char **value)
-{
-	const json_t *member = json_object_get(object, key);
-
-	*value = NULL;
-	if (member == NULL || json_is_null(member))
-		return true;
-	*value = rsp_json_string(object, key, max);
-	return *value != NULL;
-}
 
 /* true: member is absent, null, or an object that is put into *value */
 static bool
@@ -1244,9 +991,9 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 		*why = "the answer has no valid operationId";
 		return false;
 	}
-	copy(out->id, sizeof(out->id), text);
+	rsp_set(out->id, sizeof(out->id), text);
 
-	if (!optional_string(root, "operation", 64, &text))
+	if (!rsp_json_optional(root, "operation", 64, &text))
 		return false;
 	if (text != NULL && strcasecmp(text, rsp_kind_name(act)) != 0)
 	{
@@ -1259,14 +1006,14 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 		return false;
 	if (who != NULL)
 	{
-		if (!optional_string(who, "eid", 32, &text))
+		if (!rsp_json_optional(who, "eid", 32, &text))
 			return false;
 		if (text != NULL && op->eid != NULL && strcmp(text, op->eid) != 0)
 		{
 			*why = "the answer is about another eUICC";
 			return false;
 		}
-		if (!optional_string(who, "iccid", 20, &text))
+		if (!rsp_json_optional(who, "iccid", 20, &text))
 			return false;
 		if (text != NULL)
 		{
@@ -1277,7 +1024,7 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 				*why = "the answer is about another profile";
 				return false;
 			}
-			copy(out->iccid, sizeof(out->iccid), text);
+			rsp_set(out->iccid, sizeof(out->iccid), text);
 		}
 	}
 
@@ -1298,9 +1045,9 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 	{
 		const char *assigned;
 
-		if (!optional_string(result, "outcome", 64, &outcome) ||
-			!optional_string(result, "failureReason", 8192, &reason) ||
-			!optional_string(result, "assignedIccid", 20, &assigned))
+		if (!rsp_json_optional(result, "outcome", 64, &outcome) ||
+			!rsp_json_optional(result, "failureReason", 8192, &reason) ||
+			!rsp_json_optional(result, "assignedIccid", 20, &assigned))
 			return false;
 		if (assigned != NULL)
 		{
@@ -1310,7 +1057,7 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 				return false;
 			}
 			if (act == RSP_DOWNLOAD)
-				copy(out->iccid, sizeof(out->iccid), assigned);
+				rsp_set(out->iccid, sizeof(out->iccid), assigned);
 		}
 		if (error == NULL && !optional_object(result, "error", &error))
 			return false;
@@ -1330,7 +1077,7 @@ read_operation(const RspConversation *c, const json_t *root, CamaraOperation *ou
 	if (error != NULL || result != NULL)
 		read_error(error != NULL ? error : result, &out->error);
 	if (out->error.message[0] == '\0')
-		copy(out->error.message, sizeof(out->error.message), reason);
+		rsp_set(out->error.message, sizeof(out->error.message), reason);
 	return true;
 }
 
@@ -1370,14 +1117,14 @@ operation_ended(RspConversation *c, const CamaraOperation *told)
 	if (told->status == OP_DOUBTFUL)
 	{
 		rsp_note(c, "doubtful", "the operation ended, but its outcome is not told clearly");
-		memo_set_flag(op, "doubt");
+		rsp_memo_set_flag(op, "doubt");
 		op->unresolved = true;
 		look(c, STEP_LOST);
 		return;
 	}
-	if (memo_flag(op, "doubt"))
+	if (rsp_memo_flag(op, "doubt"))
 	{
-		memo_clear(op, "doubt");
+		rsp_memo_clear(op, "doubt");
 		op->unresolved = false;
 	}
 
@@ -1391,12 +1138,12 @@ operation_ended(RspConversation *c, const CamaraOperation *told)
 				bool		expected = op->iccid != NULL &&
 					(told->iccid[0] == '\0' || strcmp(told->iccid, op->iccid) == 0);
 
-				if (!expected && memo_text(op, "told") == NULL)
+				if (!expected && rsp_memo_text(op, "told") == NULL)
 					op->failures = 0;
-				if (!memo_set_text(op, expected ? "iccid" : "told",
-								   expected ? op->iccid : told->iccid))
+				if (!rsp_memo_set_text(op, expected ? "iccid" : "told",
+									   expected ? op->iccid : told->iccid))
 				{
-					no_memory(c);
+					rsp_no_memory(c);
 					return;
 				}
 				if (!expected)
@@ -1448,7 +1195,7 @@ post_answered(RspConversation *c, const HttpAnswer *answer)
 	if (answer->outcome == HTTP_NOT_SENT)
 	{
 		op->unresolved = false;
-		no_answer(c, answer);
+		rsp_no_answer(c, answer);
 		return;
 	}
 	if (answer->outcome == HTTP_LOST)
@@ -1460,7 +1207,7 @@ post_answered(RspConversation *c, const HttpAnswer *answer)
 
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		root = answer_json(answer, &reason);
+		root = rsp_answer_json(answer, &reason);
 		ok = root != NULL && read_operation(c, root, &told, &reason);
 		json_decref(root);
 		if (!ok)
@@ -1472,8 +1219,8 @@ post_answered(RspConversation *c, const HttpAnswer *answer)
 		op->unresolved = false;
 		op->polls = 0;
 		op->failures = 0;
-		copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), told.id);
-		memo_set_flag(op, "known");
+		rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), told.id);
+		rsp_memo_set_flag(op, "known");
 		rsp_note(c, "accepted", "");
 		if (told.status == OP_ACCEPTED)
 			poll_operation(c);
@@ -1519,7 +1266,7 @@ poll_failed(RspConversation *c, const HttpAnswer *answer, const char *code)
 	if (c->op->failures >= PEEK_AFTER)
 		look(c, STEP_PEEK);
 	else
-		later(c, answer, false, code, "the server does not say how the operation stands");
+		rsp_later(c, answer, false, code, "the server does not say how the operation stands");
 }
 
 static void
@@ -1533,11 +1280,11 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 	json_t	   *root;
 	bool		ok;
 
-	if (no_answer(c, answer))
+	if (rsp_no_answer(c, answer))
 		return;
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		root = answer_json(answer, &reason);
+		root = rsp_answer_json(answer, &reason);
 		ok = root != NULL && read_operation(c, root, &told, &reason);
 		json_decref(root);
 		if (ok && (is_2026_02(c) ? strcasecmp(told.id, op->rsp_operation_id) :
@@ -1558,9 +1305,9 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 			return;
 		}
 		op->failures = 0;
-		if (memo_flag(op, "doubt"))
+		if (rsp_memo_flag(op, "doubt"))
 		{
-			memo_clear(op, "doubt");
+			rsp_memo_clear(op, "doubt");
 			op->unresolved = false;
 			op->polls = 0;
 		}
@@ -1583,7 +1330,7 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 		 * yet: it is polled on while retrieve-status is asked.
 		 */
 		rsp_note(c, "gone", row_error_code(row));
-		memo_set_flag(op, "doubt");
+		rsp_memo_set_flag(op, "doubt");
 		op->unresolved = true;
 		look(c, STEP_LOST);
 		return;
@@ -1610,26 +1357,11 @@ typedef struct CamaraList
 	CamaraError error;
 } CamaraList;
 
-static bool
-array_has(const json_t *array, const char *text)
-{
-	size_t		i;
-
-	for (i = 0; i < json_array_size(array); i++)
-	{
-		const char *element = json_string_value(json_array_get(array, i));
-
-		if (element != NULL && strcmp(element, text) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* pattern of the phone number: + and 5 to 15 digits, not 0 first */
 static bool
 valid_msisdn(const char *text)
 {
-	return text != NULL && text[0] == '+' && text[1] != '0' && all_digits(text + 1, 5, 15);
+	return text != NULL && text[0] == '+' && text[1] != '0' && rsp_digits(text + 1, 5, 15);
 }
 
 static void
@@ -1647,13 +1379,13 @@ read_list_entry(RspConversation *c, const json_t *entry, CamaraList *list, int *
 	int			is_fallback = json_is_boolean(mark) ? (int) json_is_true(mark) : -1;
 	RspState	state = RSP_STATE_INSTALLED;
 
-	if (valid_eid(eid) && op->eid != NULL && strcmp(eid, op->eid) != 0)
+	if (rsp_is_eid(eid) && op->eid != NULL && strcmp(eid, op->eid) != 0)
 	{
 		(*foreign)++;
 		return;
 	}
-	if (!valid_eid(eid) || !all_digits(iccid, 18, 20) || strncmp(iccid, "89", 2) != 0 ||
-		array_has(list->iccids, iccid))
+	if (!rsp_is_eid(eid) || !rsp_digits(iccid, 18, 20) || strncmp(iccid, "89", 2) != 0 ||
+		rsp_json_has(list->iccids, iccid))
 	{
 		(*dropped)++;
 		return;
@@ -1671,10 +1403,10 @@ read_list_entry(RspConversation *c, const json_t *entry, CamaraList *list, int *
 		list->state = state;
 		list->fallback = is_fallback == 1;
 	}
-	if (before != NULL && !array_has(before, iccid))
+	if (before != NULL && !rsp_json_has(before, iccid))
 	{
 		list->fresh++;
-		copy(list->fresh_iccid, sizeof(list->fresh_iccid), iccid);
+		rsp_set(list->fresh_iccid, sizeof(list->fresh_iccid), iccid);
 	}
 }
 
@@ -1739,11 +1471,11 @@ take_list(RspConversation *c, const HttpAnswer *answer, CamaraList *list)
 
 	memset(list, 0, sizeof(*list));
 	list->result = LIST_WAIT;
-	if (no_answer(c, answer))
+	if (rsp_no_answer(c, answer))
 		return;
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		root = answer_json(answer, &reason);
+		root = rsp_answer_json(answer, &reason);
 		ok = root != NULL && read_list(c, root, list, &reason);
 		json_decref(root);
 		if (ok)
@@ -1808,7 +1540,7 @@ sight(const RspConversation *c, const CamaraList *list)
 			 * An eUICC that the server no longer knows has no profile; but
 			 * only if it knew it before, else it is the wrong server.
 			 */
-			return list->result == LIST_NOBODY && memo_flag(op, "known") ?
+			return list->result == LIST_NOBODY && rsp_memo_flag(op, "known") ?
 				SIGHT_YES : SIGHT_NO;
 		default:
 			return SIGHT_BLIND;
@@ -1825,9 +1557,9 @@ seen(RspConversation *c, const CamaraList *list)
 	{
 		const char *iccid = op->iccid != NULL ? op->iccid : list->fresh_iccid;
 
-		if (!memo_set_text(op, "iccid", iccid))
+		if (!rsp_memo_set_text(op, "iccid", iccid))
 		{
-			no_memory(c);
+			rsp_no_memory(c);
 			return;
 		}
 	}
@@ -1842,7 +1574,7 @@ seen(RspConversation *c, const CamaraList *list)
 static bool
 seen_again(RspOperation *op, const CamaraList *list)
 {
-	const char *before = memo_text(op, "seen");
+	const char *before = rsp_memo_text(op, "seen");
 	const char *now;
 	bool		again;
 
@@ -1853,7 +1585,7 @@ seen_again(RspOperation *op, const CamaraList *list)
 	else
 		return true;
 	again = before != NULL && strcmp(before, now) == 0;
-	memo_set_text(op, "seen", now);
+	rsp_memo_set_text(op, "seen", now);
 	return again;
 }
 
@@ -1870,7 +1602,7 @@ sent_at(RspOperation *op)
 		return op->last_sent_ms;
 	if (json_is_integer(since) && json_integer_value(since) <= op->now_ms)
 		return json_integer_value(since);
-	put(op->memo, "since", json_integer(op->now_ms));
+	rsp_json_put(op->memo, "since", json_integer(op->now_ms));
 	return op->now_ms;
 }
 
@@ -1883,7 +1615,7 @@ choose_delete(RspConversation *c, const CamaraList *list)
 		list->state == RSP_STATE_ENABLED ? RSP_DISABLE : RSP_DELETE;
 
 	if (!set_act(op, first))
-		no_memory(c);
+		rsp_no_memory(c);
 	else
 		act(c);
 }
@@ -1924,7 +1656,7 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 				rsp_said(c, list->error.code, list->error.message);
 			}
 			else
-				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+				rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 		}
 		else if (op->now_ms >= until && (denied || op->failures >= PATIENCE))
 			fail(c, "OUTCOME_UNKNOWN",
@@ -1943,7 +1675,7 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 		case SIGHT_YES:
 			again = seen_again(op, list);
 			if (act_of(op) == RSP_DELETE && op->now_ms < settled)
-				wait_unknown(c, settled, "the answer was lost; the profile seems to be gone");
+				rsp_wait_unknown(c, settled, "the answer was lost; the profile seems to be gone");
 			else if (!again)
 				look(c, STEP_LOST);
 			else
@@ -1969,8 +1701,8 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 				/* the download is there: only its second half is left */
 				forget_act(op);
 				op->ask_first = false;
-				if (!memo_set_text(op, "iccid", op->iccid) || !set_act(op, RSP_ENABLE))
-					no_memory(c);
+				if (!rsp_memo_set_text(op, "iccid", op->iccid) || !set_act(op, RSP_ENABLE))
+					rsp_no_memory(c);
 				else
 					act(c);
 				return;
@@ -1980,11 +1712,11 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 			break;
 	}
 
-	memo_clear(op, "seen");
+	rsp_memo_clear(op, "seen");
 	if (never_sent)
 	{
 		op->ask_first = false;
-		if (op->kind == RSP_DELETE && memo_text(op, "act") == NULL)
+		if (op->kind == RSP_DELETE && rsp_memo_text(op, "act") == NULL)
 			choose_delete(c, list);
 		else
 			act(c);
@@ -1993,7 +1725,7 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	if (op->now_ms < until)
 	{
 		op->unresolved = true;
-		wait_unknown(c, until, "the answer was lost; whether the request has an effect is asked");
+		rsp_wait_unknown(c, until, "the answer was lost; whether the request has an effect is asked");
 		return;
 	}
 
@@ -2006,8 +1738,8 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	op->ask_first = false;
 	op->polls = 0;
 	op->rsp_operation_id[0] = '\0';
-	memo_clear(op, "doubt");
-	memo_set_flag(op, "lost");
+	rsp_memo_clear(op, "doubt");
+	rsp_memo_set_flag(op, "lost");
 	act(c);
 }
 
@@ -2026,14 +1758,14 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 
 	if (list->result == LIST_UNREADABLE && op->failures < PATIENCE)
 	{
-		later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+		rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 		return;
 	}
 	if (list->result == LIST_READ || list->result == LIST_NOBODY)
 		what = sight(c, list);
 
 	/* a download that was there already is not this operation's */
-	if (what == SIGHT_YES && (act != RSP_DOWNLOAD || memo_flag(op, "lost")))
+	if (what == SIGHT_YES && (act != RSP_DOWNLOAD || rsp_memo_flag(op, "lost")))
 	{
 		rsp_note(c, "listed", "it is so already");
 		seen(c, list);
@@ -2042,11 +1774,11 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 
 	/* esim did not know whether it is enabled, and deletes those that are */
 	if (act == RSP_DELETE && list->found && list->state == RSP_STATE_ENABLED &&
-		op->state != RSP_STATE_DISABLED && !memo_flag(op, "disabled"))
+		op->state != RSP_STATE_DISABLED && !rsp_memo_flag(op, "disabled"))
 	{
 		forget_act(op);
 		if (!set_act(op, RSP_DISABLE))
-			no_memory(c);
+			rsp_no_memory(c);
 		else
 			send_act(c);
 		return;
@@ -2061,12 +1793,12 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 		return;
 	}
 
-	copy(code, sizeof(code), rsp_json_string(how, "code", sizeof(code)));
-	copy(message, sizeof(message), rsp_json_string(how, "message", sizeof(message)));
-	copy(rsp_code, sizeof(rsp_code), rsp_json_string(how, "rsp_code", sizeof(rsp_code)));
-	copy(rsp_message, sizeof(rsp_message),
-		 rsp_json_string(how, "rsp_message", sizeof(rsp_message)));
-	memo_clear(op, "refused");
+	rsp_set(code, sizeof(code), rsp_json_string(how, "code", sizeof(code)));
+	rsp_set(message, sizeof(message), rsp_json_string(how, "message", sizeof(message)));
+	rsp_set(rsp_code, sizeof(rsp_code), rsp_json_string(how, "rsp_code", sizeof(rsp_code)));
+	rsp_set(rsp_message, sizeof(rsp_message),
+			rsp_json_string(how, "rsp_message", sizeof(rsp_message)));
+	rsp_memo_clear(op, "refused");
 	fail(c, code[0] != '\0' ? code : "OUTCOME_UNKNOWN", message, rsp_code, rsp_message);
 	if (list->found)
 	{
@@ -2084,7 +1816,7 @@ static void
 take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 {
 	RspOperation *op = c->op;
-	const char *told = memo_text(op, "told");
+	const char *told = rsp_memo_text(op, "told");
 	const char *iccid = NULL;
 	bool		named = valid_iccid(told);
 	bool		patient = op->failures < PATIENCE &&
@@ -2094,7 +1826,7 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 	{
 		if (list->found)
 			iccid = op->iccid;
-		else if (named && array_has(list->iccids, told))
+		else if (named && rsp_json_has(list->iccids, told))
 			iccid = told;
 		else if (!named || !patient)
 			iccid = list->fresh == 1 ? list->fresh_iccid : NULL;
@@ -2103,15 +1835,15 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 	}
 	if (iccid == NULL && patient)
 	{
-		later(c, answer, false, "", "the downloaded profile is not listed yet");
+		rsp_later(c, answer, false, "", "the downloaded profile is not listed yet");
 		return;
 	}
-	if (iccid != NULL && !memo_set_text(op, "iccid", iccid))
+	if (iccid != NULL && !rsp_memo_set_text(op, "iccid", iccid))
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
-	memo_clear(op, "told");
+	rsp_memo_clear(op, "told");
 	act_done(c);
 }
 
@@ -2123,7 +1855,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 
 	take_list(c, answer, &list);
 	if (list.result == LIST_READ)
-		memo_set_flag(op, "known");
+		rsp_memo_set_flag(op, "known");
 	switch (list.result == LIST_WAIT ? STEP_ACT : step)
 	{
 		case STEP_REFRESH:
@@ -2135,16 +1867,16 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 			else if (op->failures >= PATIENCE)
 				fail(c, "INTERNAL", "the server's answers cannot be understood", NULL, NULL);
 			else
-				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+				rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 			break;
 
 		case STEP_BEFORE:
 			if (list.result == LIST_READ || list.result == LIST_NOBODY)
 			{
 				op->failures = 0;
-				if (!put(op->memo, "before",
-						 list.iccids != NULL ? json_incref(list.iccids) : json_array()))
-					no_memory(c);
+				if (!rsp_json_put(op->memo, "before",
+								  list.iccids != NULL ? json_incref(list.iccids) : json_array()))
+					rsp_no_memory(c);
 				else
 					send_act(c);
 			}
@@ -2155,12 +1887,12 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 			else if (op->failures >= PATIENCE)
 				fail(c, "INTERNAL", "the server's answers cannot be understood", NULL, NULL);
 			else
-				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+				rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 			break;
 
 		case STEP_DELETE_WHICH:
 			if (list.result == LIST_UNREADABLE && op->failures < PATIENCE)
-				later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+				rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 			else
 			{
 				/* if it is not listed the delete says so too, or the list was wrong */
@@ -2185,8 +1917,8 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 			if (list.result == LIST_READ && sight(c, &list) == SIGHT_YES)
 				seen(c, &list);
 			else
-				later(c, answer, false, "",
-					  "the server does not say how the operation stands");
+				rsp_later(c, answer, false, "",
+						  "the server does not say how the operation stands");
 			break;
 
 		case STEP_ACT:
@@ -2230,10 +1962,10 @@ camara_begin(RspConversation *c)
 		op->rsp_operation_id[0] = '\0';
 		op->unresolved = true;
 	}
-	if (memo_text(op, "act") == NULL && op->kind == RSP_DELETE &&
+	if (rsp_memo_text(op, "act") == NULL && op->kind == RSP_DELETE &&
 		op->state == RSP_STATE_ENABLED && !set_act(op, RSP_DISABLE))
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 
@@ -2244,8 +1976,8 @@ camara_begin(RspConversation *c)
 	else
 	{
 		/* what was listed in an earlier turn that sent nothing is stale */
-		if (!op->unresolved && !memo_flag(op, "lost"))
-			memo_clear(op, "before");
+		if (!op->unresolved && !rsp_memo_flag(op, "lost"))
+			rsp_memo_clear(op, "before");
 		act(c);
 	}
 }

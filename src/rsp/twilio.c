@@ -37,8 +37,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "rsp.h"
-#include "json.h"
+#include "driver.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -47,23 +46,11 @@
 #include <strings.h>
 
 #include "../identifier/activation_code.h"
-#include "json.h"
 
 /* A profile may wait for its device for months. */
 #define POLL_BASE_MS	INT64_C(2000)
 #define POLL_MAX_MS		INT64_C(21600000)
 #define SIM_POLL_MAX_MS INT64_C(900000)
-#define RETRY_BASE_MS	INT64_C(1000)
-#define RETRY_MAX_MS	INT64_C(300000)
-#define PARK_BASE_MS	INT64_C(300000)
-#define PARK_MAX_MS		INT64_C(3600000)
-#define RETRY_AFTER_MAX_MS INT64_C(86400000)
-
-/*
- * After its time-out a request may still be on its way through the server's
- * own queues; only then does what is not there count as not there.
- */
-#define GRACE_MS		INT64_C(10000)
 
 /*
  * Between two searches that must agree: long enough for what another
@@ -74,7 +61,6 @@
 /* how far our clock and the server's may be apart beyond what Date tells */
 #define CLOCK_MS		INT64_C(300000)
 
-#define PATIENCE		12		/* answers without sense in a row */
 #define FEW				3		/* answers that contradict, in a row */
 #define SEVERAL			6		/* polls of a change that do not show it */
 #define TURN_PAGES		20		/* pages of a list in one turn */
@@ -88,8 +74,6 @@
 #define SID_LENGTH		34
 
 #define FORM_TYPE		"application/x-www-form-urlencoded"
-
-#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
 /* which answer is awaited */
 typedef enum TwilioStep
@@ -240,48 +224,6 @@ is_absent(int status)
 
 /* ----- small things ----- */
 
-/* NULL counts as ""; what is too long is cut between two characters of UTF-8 */
-static void
-copy(char *to, size_t size, const char *from)
-{
-	size_t		n = from != NULL ? strlen(from) : 0;
-
-	if (n >= size)
-	{
-		n = size - 1;
-		while (n > 0 && ((unsigned char) from[n] & 0xC0) == 0x80)
-			n--;
-	}
-	if (n > 0)
-		memcpy(to, from, n);
-	to[n] = '\0';
-}
-
-static bool
-all_digits(const char *text, size_t min, size_t max)
-{
-	size_t		n = 0;
-
-	if (text == NULL)
-		return false;
-	while (text[n] >= '0' && text[n] <= '9')
-		n++;
-	return text[n] == '\0' && n >= min && n <= max;
-}
-
-static bool
-valid_eid(const char *text)
-{
-	return all_digits(text, 32, 32);
-}
-
-/* 89 is what E.118 gives to telecommunications */
-static bool
-valid_iccid(const char *text)
-{
-	return all_digits(text, 18, 20) && text[0] == '8' && text[1] == '9';
-}
-
 /* "HP" and the like and 32 hexadecimal digits */
 static bool
 is_sid(const char *text, const char *prefix)
@@ -320,59 +262,6 @@ is_url(const char *text)
 	}
 	i = strcspn(host, "/?#");
 	return i > 0 && memchr(host, '@', i) == NULL;
-}
-
-static const char *
-memo_text(const RspOperation *op, const char *key)
-{
-	return json_string_value(json_object_get(op->memo, key));
-}
-
-static bool
-memo_flag(const RspOperation *op, const char *key)
-{
-	return json_is_true(json_object_get(op->memo, key));
-}
-
-static int64_t
-memo_number(const RspOperation *op, const char *key)
-{
-	return json_integer_value(json_object_get(op->memo, key));
-}
-
-/* Reference stolen; false: no memory, or a NULL value. */
-static bool
-put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
-}
-
-static bool
-memo_set_text(RspOperation *op, const char *key, const char *value)
-{
-	return put(op->memo, key, json_string(value));
-}
-
-static bool
-memo_set_flag(RspOperation *op, const char *key)
-{
-	return put(op->memo, key, json_true());
-}
-
-static void
-memo_clear(RspOperation *op, const char *key)
-{
-	json_object_del(op->memo, key);
-}
-
-/* Adds one to a counter in the memo and gives the sum. */
-static int64_t
-memo_count(RspOperation *op, const char *key)
-{
-	int64_t		n = memo_number(op, key) + 1;
-
-	put(op->memo, key, json_integer(n));
-	return n;
 }
 
 static const char *
@@ -508,13 +397,13 @@ created_since(const RspOperation *op)
 static int64_t
 sent_at(RspOperation *op)
 {
-	int64_t		since = memo_number(op, "since");
+	int64_t		since = rsp_memo_number(op, "since");
 
 	if (op->last_sent_ms != 0)
 		return op->last_sent_ms;
 	if (since > 0 && since <= op->now_ms)
 		return since;
-	put(op->memo, "since", json_integer(op->now_ms));
+	rsp_json_put(op->memo, "since", json_integer(op->now_ms));
 	return op->now_ms;
 }
 
@@ -580,17 +469,6 @@ twilio_supports(RspDialect dialect, RspKind kind, const char **note)
 	if (note != NULL)
 		*note = text;
 	return can;
-}
-
-static bool
-refuse(RspError *error, const char *code, const char *message, const char *detail,
-	   const char *hint)
-{
-	error->code = code;
-	copy(error->message, sizeof(error->message), message);
-	copy(error->detail, sizeof(error->detail), detail);
-	copy(error->hint, sizeof(error->hint), hint);
-	return false;
 }
 
 /* ----- settings of a Fleet ----- */
@@ -703,11 +581,11 @@ check_fleet(const RspOperation *op, RspError *error)
 
 	memset(have, 0, sizeof(have));
 	if (op->fleet == NULL || op->fleet[0] == '\0' || strlen(op->fleet) > 200)
-		return refuse(error, "INVALID_ARGUMENT", "fleet name is missing or too long", "",
-					  "Give a name of at most 200 characters.");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "fleet name is missing or too long", "",
+						  "Give a name of at most 200 characters.");
 	if (is_sid(op->fleet, "HF"))
-		return refuse(error, "INVALID_ARGUMENT", "fleet name looks like a SID", "",
-					  "Give another name.");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "fleet name looks like a SID", "",
+						  "Give another name.");
 	json_object_foreach(op->settings, key, value)
 	{
 		int			n = setting_number(key);
@@ -715,31 +593,31 @@ check_fleet(const RspOperation *op, RspError *error)
 		if (n < 0)
 		{
 			snprintf(message, sizeof(message), "fleet setting \"%.60s\" is not known", key);
-			return refuse(error, "INVALID_ARGUMENT", message, "",
-						  "Settings are NetworkAccessProfile, DataEnabled, DataLimit, "
-						  "IpCommandsUrl, IpCommandsMethod, SmsCommandsEnabled, SmsCommandsUrl "
-						  "and SmsCommandsMethod.");
+			return rsp_refuse(error, "INVALID_ARGUMENT", message, "",
+							  "Settings are NetworkAccessProfile, DataEnabled, DataLimit, "
+							  "IpCommandsUrl, IpCommandsMethod, SmsCommandsEnabled, SmsCommandsUrl "
+							  "and SmsCommandsMethod.");
 		}
 		if (have[n])
 		{
 			snprintf(message, sizeof(message), "fleet setting \"%.60s\" is given twice",
 					 fleet_settings[n].name);
-			return refuse(error, "INVALID_ARGUMENT", message, "", "");
+			return rsp_refuse(error, "INVALID_ARGUMENT", message, "", "");
 		}
 		have[n] = true;
 		if (setting_value(fleet_settings[n].type, value, buffer, sizeof(buffer)) == NULL)
 		{
 			snprintf(message, sizeof(message), "value of fleet setting \"%.60s\" is not valid",
 					 fleet_settings[n].name);
-			return refuse(error, fleet_settings[n].type == SETTING_LIMIT ? "OUT_OF_RANGE" :
-						  "INVALID_ARGUMENT", message, expected[fleet_settings[n].type], "");
+			return rsp_refuse(error, fleet_settings[n].type == SETTING_LIMIT ? "OUT_OF_RANGE" :
+							  "INVALID_ARGUMENT", message, expected[fleet_settings[n].type], "");
 		}
 	}
 	if (!have[0])
-		return refuse(error, "INVALID_ARGUMENT",
-					  "fleet setting \"NetworkAccessProfile\" is missing",
-					  "Super SIM requires it of every Fleet.",
-					  "Give the SID or the unique name of a Network Access Profile.");
+		return rsp_refuse(error, "INVALID_ARGUMENT",
+						  "fleet setting \"NetworkAccessProfile\" is missing",
+						  "Super SIM requires it of every Fleet.",
+						  "Give the SID or the unique name of a Network Access Profile.");
 	return true;
 }
 
@@ -749,34 +627,34 @@ check_sim(const RspOperation *op, RspError *error)
 	const char *wanted = op->subscription;
 	const char *now = op->subscription_now;
 
-	if (op->iccid != NULL && !valid_iccid(op->iccid))
-		return refuse(error, "UNSUPPORTED_IDENTIFIER",
-					  "ICCID cannot be used with protocol twilio", "", "");
+	if (op->iccid != NULL && !rsp_is_iccid(op->iccid))
+		return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER",
+						  "ICCID cannot be used with protocol twilio", "", "");
 	if (op->fleet != NULL && (op->fleet[0] == '\0' || strlen(op->fleet) > 200))
-		return refuse(error, "INVALID_ARGUMENT", "fleet name is empty or too long", "", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "fleet name is empty or too long", "", "");
 	if (op->kind == RSP_ASSIGN_FLEET)
 	{
 		if (op->fleet == NULL && op->fleet_rsp_id == NULL)
-			return refuse(error, "INVALID_ARGUMENT", "no fleet is given",
-						  "Super SIM cannot take a Sim out of its Fleet.", "Give the fleet.");
+			return rsp_refuse(error, "INVALID_ARGUMENT", "no fleet is given",
+							  "Super SIM cannot take a Sim out of its Fleet.", "Give the fleet.");
 		return true;
 	}
 	if (wanted == NULL)
 	{
 		if (op->fleet == NULL && op->fleet_rsp_id == NULL)
-			return refuse(error, "INVALID_ARGUMENT", "neither status nor fleet is given", "",
-						  "Give at least one of them.");
+			return rsp_refuse(error, "INVALID_ARGUMENT", "neither status nor fleet is given", "",
+							  "Give at least one of them.");
 		return true;
 	}
 	if (strcmp(wanted, "READY") != 0 && strcmp(wanted, "ACTIVE") != 0 &&
 		strcmp(wanted, "INACTIVE") != 0)
-		return refuse(error, "INVALID_ARGUMENT", "subscription status cannot be set",
-					  "NEW and SCHEDULED are only ever reported.",
-					  "Use READY, ACTIVE or INACTIVE.");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "subscription status cannot be set",
+						  "NEW and SCHEDULED are only ever reported.",
+						  "Use READY, ACTIVE or INACTIVE.");
 	if (strcmp(wanted, "READY") == 0 && now != NULL &&
 		(strcmp(now, "ACTIVE") == 0 || strcmp(now, "INACTIVE") == 0))
-		return refuse(error, "INCOMPATIBLE_STATE", "subscription cannot be set to READY",
-					  "READY can be set only from NEW.", "Use ACTIVE or INACTIVE.");
+		return rsp_refuse(error, "INCOMPATIBLE_STATE", "subscription cannot be set to READY",
+						  "READY can be set only from NEW.", "Use ACTIVE or INACTIVE.");
 	return true;
 }
 
@@ -794,67 +672,67 @@ twilio_check(const RspServer *server, const RspOperation *op, RspError *error)
 	switch (op->kind)
 	{
 		case RSP_REFRESH:
-			if (!valid_eid(op->eid))
-				return refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
-							  "Give the EID.");
+			if (!rsp_is_eid(op->eid))
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
+								  "Give the EID.");
 			return true;
 
 		case RSP_RESERVE:
 			if (op->generate_matching_id && op->eid != NULL)
-				return refuse(error, "INVALID_ARGUMENT",
-							  "EID and generate_matching_id cannot be used together",
-							  "A profile is reserved for an EID or by a matching ID.",
-							  "Give one of them.");
-			if (!op->generate_matching_id && !valid_eid(wanted_eid(op)))
-				return refuse(error, "MISSING_IDENTIFIER",
-							  "neither EID nor generate_matching_id is given", "",
-							  "Give one of them.");
+				return rsp_refuse(error, "INVALID_ARGUMENT",
+								  "EID and generate_matching_id cannot be used together",
+								  "A profile is reserved for an EID or by a matching ID.",
+								  "Give one of them.");
+			if (!op->generate_matching_id && !rsp_is_eid(wanted_eid(op)))
+				return rsp_refuse(error, "MISSING_IDENTIFIER",
+								  "neither EID nor generate_matching_id is given", "",
+								  "Give one of them.");
 			if (op->matching_id != NULL || op->confirmation_code != NULL ||
 				op->profile_type != NULL || op->smds_address != NULL)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "reservation has parameters that protocol twilio does not have",
-							  "Super SIM has neither matching ID of one's own, confirmation "
-							  "code, profile type nor SM-DS address.",
-							  "Leave them out, or use a server of another protocol.");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "reservation has parameters that protocol twilio does not have",
+								  "Super SIM has neither matching ID of one's own, confirmation "
+								  "code, profile type nor SM-DS address.",
+								  "Leave them out, or use a server of another protocol.");
 			if (op->iccid != NULL && op->rsp_id == NULL)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "ICCID cannot be chosen with protocol twilio",
-							  "Super SIM assigns the ICCID.", "Leave the ICCID out.");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "ICCID cannot be chosen with protocol twilio",
+								  "Super SIM assigns the ICCID.", "Leave the ICCID out.");
 			if (!op->release)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "release cannot be held back with protocol twilio",
-							  "Super SIM releases a profile when it reserves it.", "");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "release cannot be held back with protocol twilio",
+								  "Super SIM releases a profile when it reserves it.", "");
 			return true;
 
 		case RSP_DOWNLOAD:
-			if (!valid_eid(op->eid))
-				return refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
-							  "Give the EID.");
+			if (!rsp_is_eid(op->eid))
+				return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given", "",
+								  "Give the EID.");
 			if (op->reserved_eid != NULL && strcmp(op->reserved_eid, op->eid) != 0)
-				return refuse(error, "IDENTIFIER_MISMATCH",
-							  "profile is reserved for another eUICC", "", "");
-			if (op->iccid != NULL && op->rsp_id == NULL && !valid_iccid(op->iccid))
-				return refuse(error, "UNSUPPORTED_IDENTIFIER",
-							  "ICCID cannot be used with protocol twilio", "", "");
+				return rsp_refuse(error, "IDENTIFIER_MISMATCH",
+								  "profile is reserved for another eUICC", "", "");
+			if (op->iccid != NULL && op->rsp_id == NULL && !rsp_is_iccid(op->iccid))
+				return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER",
+								  "ICCID cannot be used with protocol twilio", "", "");
 			if (op->confirmation_code != NULL)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "confirmation codes cannot be used with protocol twilio", "", "");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "confirmation codes cannot be used with protocol twilio", "", "");
 			if (op->activate_on_download)
-				return refuse(error, "SERVICE_NOT_APPLICABLE",
-							  "activate_on_download cannot be used with protocol twilio",
-							  "Super SIM does not reach what is on the eUICC.",
-							  "Enable the profile on the device, or through a server that can.");
+				return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+								  "activate_on_download cannot be used with protocol twilio",
+								  "Super SIM does not reach what is on the eUICC.",
+								  "Enable the profile on the device, or through a server that can.");
 			if (op->activation_code != NULL && op->rsp_id == NULL && op->iccid == NULL)
 			{
 				if (!activation_code_parse(op->activation_code, strlen(op->activation_code),
 										   &code, &code_error))
-					return refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "",
-								  "");
+					return rsp_refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "",
+									  "");
 				if (code.matching_id.length > 0)
-					return refuse(error, "SERVICE_NOT_APPLICABLE",
-								  "activation code cannot be handed to a device by protocol twilio",
-								  "A download reserves a profile for the EID.",
-								  "Leave the code out, or give it to the device.");
+					return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+									  "activation code cannot be handed to a device by protocol twilio",
+									  "A download reserves a profile for the EID.",
+									  "Leave the code out, or give it to the device.");
 			}
 			return true;
 
@@ -869,9 +747,9 @@ twilio_check(const RspServer *server, const RspOperation *op, RspError *error)
 			return true;
 
 		default:
-			return refuse(error, "SERVICE_NOT_APPLICABLE",
-						  "protocol twilio has no such operation", "",
-						  "esim_capabilities() says what a server can do.");
+			return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+							  "protocol twilio has no such operation", "",
+							  "esim_capabilities() says what a server can do.");
 	}
 }
 
@@ -962,15 +840,6 @@ form_callback(Form *form, const RspConversation *c)
 }
 
 /* ----- requests ----- */
-
-/* No request could be made; nothing was sent. */
-static void
-no_memory(RspConversation *c)
-{
-	c->op->step = STEP_ACT;
-	rsp_wait(c, c->op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, RETRY_MAX_MS,
-			 "INTERNAL", "out of memory");
-}
 
 /*
  * The OpenAPI's paths begin with /v1.  A server's URL may end in it, as in
@@ -1069,80 +938,16 @@ done(RspConversation *c)
 	rsp_done(c);
 }
 
-/* Retry-After where the server gave one, else grows with each failure. */
-static int64_t
-retry_delay(RspOperation *op, const HttpAnswer *answer, int64_t base, int64_t max)
-{
-	int64_t		after = answer != NULL ? answer->retry_after_ms : -1;
-	int			n = op->failures;
-
-	if (op->failures < 1000)
-		op->failures++;
-	if (after > 0)
-	{
-		if (after > RETRY_AFTER_MAX_MS)
-			after = RETRY_AFTER_MAX_MS;
-		/* a tenth on top, so that jitter never makes it earlier than asked */
-		return after + rsp_backoff_ms(0, after / 10 + 1, after);
-	}
-	return rsp_backoff_ms(n, base, max);
-}
-
-/* Not now.  What was unresolved stays so, and shows. */
-static void
-later(RspConversation *c, const HttpAnswer *answer, bool trouble, const char *code,
-	  const char *message)
-{
-	RspOperation *op = c->op;
-
-	op->step = STEP_ACT;
-	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING,
-			 retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), code, message);
-	c->action.server_trouble = trouble;
-}
-
-/*
- * Shown as waiting for an administrator, but tried again by itself at long
- * intervals: the fault may lie with the server and pass.
- */
-static void
-park(RspConversation *c, const HttpAnswer *answer, const char *code, const char *message)
-{
-	int64_t		delay = retry_delay(c->op, answer, PARK_BASE_MS, PARK_MAX_MS);
-
-	c->op->step = STEP_ACT;
-	rsp_wait(c, RSP_PHASE_PARKED, delay, code, message);
-}
-
 /* Polls at growing intervals. */
 static void
 poll_later(RspConversation *c, RspPhase phase, int64_t max, const char *message)
 {
 	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, max);
+	int64_t		delay = rsp_poll_delay(op, POLL_BASE_MS, max);
 
-	if (op->polls < 1000)
-		op->polls++;
 	op->failures = 0;
 	op->step = STEP_ACT;
 	rsp_wait(c, phase, delay, "", message);
-}
-
-/* Waits until, but looks in between at growing intervals. */
-static void
-wait_unknown(RspConversation *c, int64_t until, const char *message)
-{
-	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, RETRY_MAX_MS);
-
-	if (op->polls < 1000)
-		op->polls++;
-	if (until > op->now_ms && delay > until - op->now_ms)
-		delay = until - op->now_ms;
-	if (delay < RETRY_BASE_MS)
-		delay = RETRY_BASE_MS;
-	op->step = STEP_ACT;
-	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
 }
 
 /* The next page of a list in a turn of its own: one turn stays short. */
@@ -1172,74 +977,22 @@ read_error(const json_t *root_value, TwilioError *error)
 	}
 	else if ((text = rsp_json_string(root_value, "code", 1024)) != NULL)
 	{
-		copy(error->text, sizeof(error->text), text);
-		if (all_digits(text, 1, 6))
+		rsp_set(error->text, sizeof(error->text), text);
+		if (rsp_digits(text, 1, 6))
 			error->code = atoi(text);
 	}
-	copy(error->message, sizeof(error->message), rsp_json_string(root_value, "message", 8192));
-}
-
-/*
- * JSON of an answer that came whole, NULL if there is none.  The media type
- * is not looked at: what counts is whether the content can be read.
- */
-static json_t *
-answer_json(const HttpAnswer *answer, const char **reason)
-{
-	*reason = "the answer was broken off or too large";
-	if (answer->outcome != HTTP_ANSWERED)
-		return NULL;
-	return rsp_json(answer->body, answer->length, reason);
+	rsp_set(error->message, sizeof(error->message), rsp_json_string(root_value, "message", 8192));
 }
 
 static const TwilioRow *
 answer_error(const HttpAnswer *answer, TwilioError *error)
 {
 	const char *reason;
-	json_t	   *value = answer_json(answer, &reason);
+	json_t	   *value = rsp_answer_json(answer, &reason);
 
 	read_error(value, error);
 	json_decref(value);
 	return row_of(answer->status, error->code);
-}
-
-/*
- * An answer that did not come, or not for the operation's sake: waits and
- * returns true.  Only where nothing depends on whether the request got
- * through.
- */
-static bool
-no_answer(RspConversation *c, const HttpAnswer *answer)
-{
-	if (answer->auth_failed)
-	{
-		/*
-		 * A token endpoint that refuses us does so until somebody sees to it;
-		 * one that is away comes back.  Neither is trouble of this server.
-		 */
-		rsp_note(c, "not-sent", answer->error);
-		if (answer->auth_status >= 400 && answer->auth_status < 500 &&
-			answer->auth_status != 408 && answer->auth_status != 429)
-			park(c, answer, "UNAUTHENTICATED", "the token endpoint refuses the credentials");
-		else
-			later(c, answer, false, "UNAUTHENTICATED", "no access token could be had");
-		return true;
-	}
-	if (answer->outcome == HTTP_NOT_SENT)
-	{
-		rsp_note(c, "not-sent", answer->error);
-		later(c, answer, true, "UNAVAILABLE",
-			  answer->tls_reason != NULL ? answer->tls_reason :
-			  "the server cannot be reached");
-		return true;
-	}
-	if (answer->outcome == HTTP_LOST)
-	{
-		rsp_note(c, "lost", answer->error);
-		later(c, answer, true, "UNAVAILABLE", "the server does not answer");
-		return true;
-	}
-	return false;
 }
 
 /* Meanings that say "not now", alike for all requests.  false: none of them. */
@@ -1251,16 +1004,16 @@ not_now(RspConversation *c, const HttpAnswer *answer, Meaning meaning, const Twi
 	{
 		case M_RETRY:
 			rsp_note(c, "try-later", row->error_code);
-			later(c, answer, false, row->error_code, "the server asks to try again later");
+			rsp_later(c, answer, false, row->error_code, "the server asks to try again later");
 			break;
 		case M_BUSY:
 			rsp_note(c, "try-later", row->error_code);
-			later(c, answer, true, row->error_code, "the server has trouble");
+			rsp_later(c, answer, true, row->error_code, "the server has trouble");
 			break;
 		case M_CREDENTIALS:
 			rsp_note(c, "unauthenticated", row->error_code);
-			park(c, answer, row->error_code, row->message != NULL ? row->message :
-				 "the server does not accept the credentials");
+			rsp_parked(c, answer, row->error_code, row->message != NULL ? row->message :
+					   "the server does not accept the credentials");
 			break;
 		default:
 			return false;
@@ -1288,11 +1041,11 @@ get_answer(RspConversation *c, const HttpAnswer *answer, json_t **value, const T
 	*value = NULL;
 	*row = NULL;
 	memset(error, 0, sizeof(*error));
-	if (no_answer(c, answer))
+	if (rsp_no_answer(c, answer))
 		return GOT_WAIT;
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		*value = answer_json(answer, &reason);
+		*value = rsp_answer_json(answer, &reason);
 		if (json_is_object(*value))
 			return GOT_JSON;
 		rsp_note(c, "bad-answer", *value != NULL ? "the answer is no object" : reason);
@@ -1308,22 +1061,6 @@ get_answer(RspConversation *c, const HttpAnswer *answer, json_t **value, const T
 }
 
 /* ----- resources ----- */
-
-/*
- * A member that is absent, null, or a string of at most max bytes, put into
- * *text (NULL for the first two).  false: it is something else.
- */
-static bool
-optional_string(const json_t *object, const char *key, size_t max, const char **text)
-{
-	const json_t *member = json_object_get(object, key);
-
-	*text = NULL;
-	if (member == NULL || json_is_null(member))
-		return true;
-	*text = rsp_json_string(object, key, max);
-	return *text != NULL;
-}
 
 typedef struct Profile
 {
@@ -1383,48 +1120,48 @@ read_profile(const json_t *object, Profile *p, const char **why)
 		*why = "the answer has no valid sid";
 		return false;
 	}
-	copy(p->sid, sizeof(p->sid), text);
+	rsp_set(p->sid, sizeof(p->sid), text);
 	text = rsp_json_string(object, "status", sizeof(p->status) - 1);
 	if (text == NULL || text[0] == '\0')
 	{
 		*why = "the answer has no status";
 		return false;
 	}
-	copy(p->status, sizeof(p->status), text);
+	rsp_set(p->status, sizeof(p->status), text);
 	p->state = state_of_status(text);
-	if (!optional_string(object, "sim_sid", 64, &text) || (text != NULL && !is_sid(text, "HS")))
+	if (!rsp_json_optional(object, "sim_sid", 64, &text) || (text != NULL && !is_sid(text, "HS")))
 		return false;
-	copy(p->sim_sid, sizeof(p->sim_sid), text);
-	if (!optional_string(object, "eid", 64, &text))
+	rsp_set(p->sim_sid, sizeof(p->sim_sid), text);
+	if (!rsp_json_optional(object, "eid", 64, &text))
 		return false;
-	copy(p->eid, sizeof(p->eid), valid_eid(text) ? text : NULL);
-	if (!optional_string(object, "iccid", 64, &text))
+	rsp_set(p->eid, sizeof(p->eid), rsp_is_eid(text) ? text : NULL);
+	if (!rsp_json_optional(object, "iccid", 64, &text))
 		return false;
-	copy(p->iccid, sizeof(p->iccid), valid_iccid(text) ? text : NULL);
-	if (!optional_string(object, "smdp_plus_address", 1024, &text))
+	rsp_set(p->iccid, sizeof(p->iccid), rsp_is_iccid(text) ? text : NULL);
+	if (!rsp_json_optional(object, "smdp_plus_address", 1024, &text))
 		return false;
 	copy_address(p->smdp_address, sizeof(p->smdp_address), text);
-	if (!optional_string(object, "matching_id", 255, &text))
+	if (!rsp_json_optional(object, "matching_id", 255, &text))
 		return false;
 	if (text != NULL &&
 		strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-") ==
 		strlen(text))
-		copy(p->matching_id, sizeof(p->matching_id), text);
-	if (!optional_string(object, "activation_code", 512, &text))
+		rsp_set(p->matching_id, sizeof(p->matching_id), text);
+	if (!rsp_json_optional(object, "activation_code", 512, &text))
 		return false;
 	if (text != NULL && activation_code_parse(text, strlen(text), &code, &code_error))
 	{
-		copy(p->activation_code, sizeof(p->activation_code), code.text);
+		rsp_set(p->activation_code, sizeof(p->activation_code), code.text);
 		if (p->matching_id[0] == '\0' && code.matching_id.length < sizeof(p->matching_id))
 			memcpy(p->matching_id, code.text + code.matching_id.offset, code.matching_id.length);
 	}
 	if (json_is_integer(json_object_get(object, "error_code")))
 		snprintf(p->error_code, sizeof(p->error_code), "%lld",
 				 (long long) json_integer_value(json_object_get(object, "error_code")));
-	else if (optional_string(object, "error_code", 1024, &text))
-		copy(p->error_code, sizeof(p->error_code), text);
-	if (optional_string(object, "error_message", 8192, &text))
-		copy(p->error_message, sizeof(p->error_message), text);
+	else if (rsp_json_optional(object, "error_code", 1024, &text))
+		rsp_set(p->error_code, sizeof(p->error_code), text);
+	if (rsp_json_optional(object, "error_message", 8192, &text))
+		rsp_set(p->error_message, sizeof(p->error_message), text);
 	p->created_ms = date_ms(rsp_json_string(object, "date_created", 40));
 	return true;
 }
@@ -1454,13 +1191,13 @@ read_sim(const json_t *object, Sim *sim, const char **why)
 		*why = "the answer has no valid sid";
 		return false;
 	}
-	copy(sim->sid, sizeof(sim->sid), text);
-	if (!optional_string(object, "iccid", 64, &text))
+	rsp_set(sim->sid, sizeof(sim->sid), text);
+	if (!rsp_json_optional(object, "iccid", 64, &text))
 		return false;
-	copy(sim->iccid, sizeof(sim->iccid), valid_iccid(text) ? text : NULL);
-	if (!optional_string(object, "fleet_sid", 64, &text) || (text != NULL && !is_sid(text, "HF")))
+	rsp_set(sim->iccid, sizeof(sim->iccid), rsp_is_iccid(text) ? text : NULL);
+	if (!rsp_json_optional(object, "fleet_sid", 64, &text) || (text != NULL && !is_sid(text, "HF")))
 		return false;
-	copy(sim->fleet_sid, sizeof(sim->fleet_sid), text);
+	rsp_set(sim->fleet_sid, sizeof(sim->fleet_sid), text);
 	text = rsp_json_string(object, "status", 32);
 	sim->subscription = text != NULL ? subscription_of_status(text) : NULL;
 	if (sim->subscription == NULL)
@@ -1494,10 +1231,10 @@ read_fleet(const json_t *object, Fleet *fleet, const char **why)
 		*why = "the answer has no valid sid";
 		return false;
 	}
-	copy(fleet->sid, sizeof(fleet->sid), text);
-	if (!optional_string(object, "unique_name", 4096, &text))
+	rsp_set(fleet->sid, sizeof(fleet->sid), text);
+	if (!rsp_json_optional(object, "unique_name", 4096, &text))
 		return false;
-	copy(fleet->name, sizeof(fleet->name), text);
+	rsp_set(fleet->name, sizeof(fleet->name), text);
 	return true;
 }
 
@@ -1630,7 +1367,7 @@ walk_of(RspOperation *op)
 
 	if (json_is_object(walk))
 		return walk;
-	if (!put(op->memo, "walk", json_object()))
+	if (!rsp_json_put(op->memo, "walk", json_object()))
 		return NULL;
 	return json_object_get(op->memo, "walk");
 }
@@ -1650,9 +1387,9 @@ walk_on(json_t *walk, const char *path)
 	if (n > MAX_PAGES || (mark != NULL && strcmp(mark, path) == 0) ||
 		(page != NULL && strcmp(page, path) == 0))
 		return false;
-	if ((n & (n - 1)) == 0 && !put(walk, "mark", json_string(path)))
+	if ((n & (n - 1)) == 0 && !rsp_json_put(walk, "mark", json_string(path)))
 		return false;
-	return put(walk, "n", json_integer(n)) && put(walk, "page", json_string(path));
+	return rsp_json_put(walk, "n", json_integer(n)) && rsp_json_put(walk, "page", json_string(path));
 }
 
 static const char *
@@ -1670,8 +1407,8 @@ static void take_profile(RspConversation *c, const Profile *p);
 static const char *
 profile_sid(const RspOperation *op)
 {
-	const char *sid = memo_text(op, "sid");
-	const char *old = memo_text(op, "old");
+	const char *sid = rsp_memo_text(op, "sid");
+	const char *old = rsp_memo_text(op, "old");
 
 	if (is_sid(op->rsp_operation_id, "HP"))
 		return op->rsp_operation_id;
@@ -1709,8 +1446,8 @@ lost_profile(RspConversation *c)
 
 	op->unresolved = true;
 	op->polls = 0;
-	memo_set_flag(op, "lost");
-	memo_clear(op, "walk");
+	rsp_memo_set_flag(op, "lost");
+	rsp_memo_clear(op, "walk");
 	search(c);
 }
 
@@ -1739,16 +1476,16 @@ adopt(RspConversation *c, const char *sid)
 {
 	RspOperation *op = c->op;
 
-	copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), sid);
+	rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), sid);
 	op->unresolved = false;
 	op->ask_first = false;
 	op->polls = 0;
 	op->failures = 0;
-	memo_clear(op, "one");
-	memo_clear(op, "one_at");
-	memo_clear(op, "many_at");
-	memo_clear(op, "lost");
-	memo_clear(op, "since");
+	rsp_memo_clear(op, "one");
+	rsp_memo_clear(op, "one_at");
+	rsp_memo_clear(op, "many_at");
+	rsp_memo_clear(op, "lost");
+	rsp_memo_clear(op, "since");
 	ask_for(c, STEP_PROFILE, "ESimProfiles", op->rsp_operation_id);
 }
 
@@ -1760,9 +1497,9 @@ nothing_found(RspConversation *c)
 	int64_t		settled;
 	int64_t		until;
 
-	memo_clear(op, "one");
-	memo_clear(op, "one_at");
-	memo_clear(op, "many_at");
+	rsp_memo_clear(op, "one");
+	rsp_memo_clear(op, "one_at");
+	rsp_memo_clear(op, "many_at");
 	if (!never_sent(op))
 	{
 		settled = settled_at(c);
@@ -1772,18 +1509,18 @@ nothing_found(RspConversation *c)
 		if (op->now_ms < until)
 		{
 			op->unresolved = true;
-			wait_unknown(c, until,
-						 "the answer was lost; whether a profile was reserved is asked");
+			rsp_wait_unknown(c, until,
+							 "the answer was lost; whether a profile was reserved is asked");
 			return;
 		}
-		if (memo_number(op, "senseless") >= FEW)
+		if (rsp_memo_number(op, "senseless") >= FEW)
 		{
 			fail(c, "OUTCOME_UNKNOWN",
 				 "the server's answers cannot be understood, and its list does not show the profile",
 				 NULL, NULL);
 			return;
 		}
-		memo_set_flag(op, "lost");
+		rsp_memo_set_flag(op, "lost");
 	}
 	op->unresolved = false;
 	op->ask_first = false;
@@ -1798,7 +1535,7 @@ judge_search(RspConversation *c, const json_t *maybe, bool blind)
 	RspOperation *op = c->op;
 	size_t		n = json_array_size(maybe);
 	const char *sid = json_string_value(json_array_get(maybe, 0));
-	const char *one = memo_text(op, "one");
+	const char *one = rsp_memo_text(op, "one");
 	int64_t		settled = never_sent(op) ? 0 : settled_at(c);
 
 	if (blind)
@@ -1808,7 +1545,7 @@ judge_search(RspConversation *c, const json_t *maybe, bool blind)
 				 "the answer was lost, and the server's list of profiles cannot be read", NULL,
 				 NULL);
 		else
-			later(c, NULL, false, "INTERNAL", "the server's list of profiles cannot be read");
+			rsp_later(c, NULL, false, "INTERNAL", "the server's list of profiles cannot be read");
 		return;
 	}
 	op->failures = 0;
@@ -1816,23 +1553,23 @@ judge_search(RspConversation *c, const json_t *maybe, bool blind)
 		nothing_found(c);
 	else if (n == 1)
 	{
-		memo_clear(op, "many_at");
+		rsp_memo_clear(op, "many_at");
 		if (one != NULL && strcmp(one, sid) == 0 &&
-			op->now_ms >= memo_number(op, "one_at") + AGAIN_MS)
+			op->now_ms >= rsp_memo_number(op, "one_at") + AGAIN_MS)
 		{
 			char		found[SID_LENGTH + 1];
 
-			copy(found, sizeof(found), sid);
-			memo_clear(op, "walk");
+			rsp_set(found, sizeof(found), sid);
+			rsp_memo_clear(op, "walk");
 			adopt(c, found);
 			return;
 		}
 		if (one == NULL || strcmp(one, sid) != 0)
 		{
-			if (!memo_set_text(op, "one", sid) ||
-				!put(op->memo, "one_at", json_integer(op->now_ms)))
+			if (!rsp_memo_set_text(op, "one", sid) ||
+				!rsp_json_put(op->memo, "one_at", json_integer(op->now_ms)))
 			{
-				no_memory(c);
+				rsp_no_memory(c);
 				return;
 			}
 		}
@@ -1842,20 +1579,20 @@ judge_search(RspConversation *c, const json_t *maybe, bool blind)
 	}
 	else
 	{
-		int64_t		many_at = memo_number(op, "many_at");
+		int64_t		many_at = rsp_memo_number(op, "many_at");
 
-		memo_clear(op, "one");
-		memo_clear(op, "one_at");
+		rsp_memo_clear(op, "one");
+		rsp_memo_clear(op, "one_at");
 		if (many_at > 0 && op->now_ms >= many_at + AGAIN_MS && op->now_ms >= settled)
 		{
-			memo_clear(op, "walk");
+			rsp_memo_clear(op, "walk");
 			fail(c, "OUTCOME_UNKNOWN",
 				 "the answer was lost, and more than one profile of the account may be the "
 				 "reserved one", NULL, NULL);
 			return;
 		}
 		if (many_at == 0)
-			put(op->memo, "many_at", json_integer(op->now_ms));
+			rsp_json_put(op->memo, "many_at", json_integer(op->now_ms));
 		op->step = STEP_ACT;
 		rsp_wait(c, RSP_PHASE_UNKNOWN,
 				 settled > op->now_ms + AGAIN_MS ? settled - op->now_ms : AGAIN_MS, "",
@@ -1869,7 +1606,7 @@ end_search(RspConversation *c)
 	RspOperation *op = c->op;
 	json_t	   *walk = json_incref(json_object_get(op->memo, "walk"));
 
-	memo_clear(op, "walk");
+	rsp_memo_clear(op, "walk");
 	judge_search(c, json_object_get(walk, "maybe"), json_is_true(json_object_get(walk, "blind")));
 	json_decref(walk);
 }
@@ -1890,7 +1627,7 @@ resolve_profile(RspConversation *c)
 		if (!json_is_array(unknown))
 		{
 			/* nobody has looked: begin anew, and not for ever */
-			memo_clear(op, "walk");
+			rsp_memo_clear(op, "walk");
 			if (op->failures >= PATIENCE)
 				fail(c, "OUTCOME_UNKNOWN",
 					 "the answer was lost, and which profiles are known cannot be told", NULL,
@@ -1905,9 +1642,9 @@ resolve_profile(RspConversation *c)
 		maybe = json_object_get(walk, "maybe");
 		if (!json_is_array(maybe))
 		{
-			if (!put(walk, "maybe", json_array()))
+			if (!rsp_json_put(walk, "maybe", json_array()))
 			{
-				no_memory(c);
+				rsp_no_memory(c);
 				return;
 			}
 			maybe = json_object_get(walk, "maybe");
@@ -1922,7 +1659,7 @@ resolve_profile(RspConversation *c)
 			if (is_sid(sid, "HP") && (first == NULL || strcmp(first, sid) != 0))
 				json_array_append_new(maybe, json_string(sid));
 		}
-		memo_clear(op, "unknown");
+		rsp_memo_clear(op, "unknown");
 		if (json_is_true(json_object_get(walk, "end")))
 		{
 			end_search(c);
@@ -1930,21 +1667,6 @@ resolve_profile(RspConversation *c)
 		}
 	}
 	search(c);
-}
-
-static bool
-array_has(const json_t *array, const char *text)
-{
-	size_t		i;
-
-	for (i = 0; i < json_array_size(array); i++)
-	{
-		const char *element = json_string_value(json_array_get(array, i));
-
-		if (element != NULL && strcmp(element, text) == 0)
-			return true;
-	}
-	return false;
 }
 
 /*
@@ -1956,7 +1678,7 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
 	const char *eid = wanted_eid(op);
-	const char *old = memo_text(op, "old");
+	const char *old = rsp_memo_text(op, "old");
 	const json_t *array;
 	const TwilioRow *row;
 	TwilioError error;
@@ -1978,14 +1700,14 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 	if (got == GOT_WAIT)
 	{
 		/* a new search, not the page of an old one */
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		return;
 	}
 	if (got == GOT_REFUSED)
 	{
 		int64_t		settled = never_sent(op) ? 0 : settled_at(c);
 
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		if (never_sent(op))
 			fail_known(c, row->error_code, "the server does not list its profiles", error.text,
 					   error.message);
@@ -1994,7 +1716,7 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 				 "the answer was lost, and the server does not list its profiles", error.text,
 				 error.message);
 		else
-			later(c, answer, false, row->error_code, "the server does not list its profiles");
+			rsp_later(c, answer, false, row->error_code, "the server does not list its profiles");
 		return;
 	}
 	walk = walk_of(op);
@@ -2003,7 +1725,7 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		json_decref(value);
 		json_decref(candidates);
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	if (got == GOT_BAD ||
@@ -2014,7 +1736,7 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 			rsp_note(c, "bad-answer", why);
 		json_decref(value);
 		json_decref(candidates);
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		judge_search(c, NULL, true);
 		return;
 	}
@@ -2044,15 +1766,15 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 				 (p.state == RSP_STATE_RESERVING || p.state == RSP_STATE_RELEASED))
 			continue;
 		else if ((created < 0 || created >= since) &&
-				 (old == NULL || strcmp(old, p.sid) != 0) && !array_has(candidates, p.sid))
+				 (old == NULL || strcmp(old, p.sid) != 0) && !rsp_json_has(candidates, p.sid))
 			json_array_append_new(candidates, json_string(p.sid));
 	}
 	if (dropped > 0)
-		put(walk, "blind", json_true());
+		rsp_json_put(walk, "blind", json_true());
 	end = path[0] == '\0' || (falls && !rises && before < since);
 	if (!end && !walk_on(walk, path))
 	{
-		put(walk, "blind", json_true());
+		rsp_json_put(walk, "blind", json_true());
 		end = true;
 	}
 	json_decref(value);
@@ -2060,10 +1782,10 @@ search_answered(RspConversation *c, const HttpAnswer *answer)
 	if (json_array_size(candidates) > 0)
 	{
 		/* which of them are in esim's rows: the worker says */
-		put(walk, "asked", json_true());
+		rsp_json_put(walk, "asked", json_true());
 		if (end)
-			put(walk, "end", json_true());
-		memo_clear(op, "unknown");
+			rsp_json_put(walk, "end", json_true());
+		rsp_memo_clear(op, "unknown");
 		op->step = STEP_ACT;
 		rsp_wait(c, RSP_PHASE_UNKNOWN, 1, "",
 				 "the answer was lost; profiles that may be the reserved one are compared");
@@ -2115,7 +1837,7 @@ show_profile(RspConversation *c, RspState state, const char *iccid)
 		c->action.state = state;
 	}
 	if (iccid != NULL && iccid[0] != '\0' && (known == NULL || strcmp(known, iccid) != 0))
-		copy(c->action.iccid, sizeof(c->action.iccid), iccid);
+		rsp_set(c->action.iccid, sizeof(c->action.iccid), iccid);
 }
 
 /* The operation has reached its aim. */
@@ -2123,17 +1845,17 @@ static void
 profile_done(RspConversation *c, const char *note)
 {
 	RspOperation *op = c->op;
-	RspState	state = state_of_status(memo_text(op, "status") != NULL ?
-										memo_text(op, "status") : "");
-	const char *iccid = memo_text(op, "iccid");
+	RspState	state = state_of_status(rsp_memo_text(op, "status") != NULL ?
+										rsp_memo_text(op, "status") : "");
+	const char *iccid = rsp_memo_text(op, "iccid");
 	char		kept[21];
 
-	copy(kept, sizeof(kept), iccid);
+	rsp_set(kept, sizeof(kept), iccid);
 	done(c);
 	show_profile(c, state, kept);
 	if (note[0] != '\0')
 	{
-		copy(c->action.message, sizeof(c->action.message), note);
+		rsp_set(c->action.message, sizeof(c->action.message), note);
 		rsp_note(c, "completed", note);
 	}
 	else
@@ -2145,7 +1867,7 @@ static void
 profile_odd(RspConversation *c, const HttpAnswer *answer, const char *why)
 {
 	rsp_note(c, "bad-answer", why);
-	later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+	rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 }
 
 /*
@@ -2157,7 +1879,7 @@ take_profile(RspConversation *c, const Profile *p)
 {
 	RspOperation *op = c->op;
 	const char *eid = wanted_eid(op);
-	const char *status = memo_text(op, "status");
+	const char *status = rsp_memo_text(op, "status");
 	const TwilioRow *row;
 	bool		reserve = op->kind == RSP_RESERVE;
 	bool		complete;
@@ -2165,7 +1887,7 @@ take_profile(RspConversation *c, const Profile *p)
 	/* bound to another eUICC; or the answer is about something else */
 	if (eid != NULL && p->eid[0] != '\0' && strcmp(p->eid, eid) != 0)
 	{
-		if (memo_count(op, "foreign") >= FEW)
+		if (rsp_memo_count(op, "foreign") >= FEW)
 		{
 			rsp_note(c, "refused", "the profile is bound to another eUICC");
 			op->unresolved = false;
@@ -2175,10 +1897,10 @@ take_profile(RspConversation *c, const Profile *p)
 			profile_odd(c, NULL, "the answer is about another eUICC");
 		return;
 	}
-	memo_clear(op, "foreign");
+	rsp_memo_clear(op, "foreign");
 	if (op->iccid != NULL && p->iccid[0] != '\0' && strcmp(op->iccid, p->iccid) != 0)
 	{
-		if (memo_count(op, "odd") >= FEW)
+		if (rsp_memo_count(op, "odd") >= FEW)
 		{
 			rsp_note(c, "refused", "the ESimProfile has another ICCID");
 			op->unresolved = false;
@@ -2193,10 +1915,10 @@ take_profile(RspConversation *c, const Profile *p)
 	if (status == NULL || strcmp(status, p->status) != 0)
 	{
 		op->polls = 0;
-		memo_clear(op, "short");
-		if (!memo_set_text(op, "status", p->status))
+		rsp_memo_clear(op, "short");
+		if (!rsp_memo_set_text(op, "status", p->status))
 		{
-			no_memory(c);
+			rsp_no_memory(c);
 			return;
 		}
 	}
@@ -2208,16 +1930,16 @@ take_profile(RspConversation *c, const Profile *p)
 			{
 				/* the row's former one: nothing comes of it any more */
 				memset(&c->facts, 0, sizeof(c->facts));
-				memo_clear(op, "status");
-				memo_clear(op, "sid");
-				if (!memo_set_text(op, "old", p->sid))
-					no_memory(c);
+				rsp_memo_clear(op, "status");
+				rsp_memo_clear(op, "sid");
+				if (!rsp_memo_set_text(op, "old", p->sid))
+					rsp_no_memory(c);
 				else
 					create_profile(c);
 				return;
 			}
 			rsp_note(c, "failed", p->error_code);
-			row = row_of_code(all_digits(p->error_code, 1, 6) ? atoi(p->error_code) : 0);
+			row = row_of_code(rsp_digits(p->error_code, 1, 6) ? atoi(p->error_code) : 0);
 			op->unresolved = false;
 			fail(c, row != NULL ? row->error_code : "SERVICE_NOT_APPLICABLE",
 				 "the reservation or the download failed", p->error_code, p->error_message);
@@ -2254,20 +1976,20 @@ take_profile(RspConversation *c, const Profile *p)
 		 (p->smdp_address[0] != '\0' &&
 		  (!op->generate_matching_id || p->matching_id[0] != '\0' ||
 		   p->activation_code[0] != '\0')));
-	if (!complete && memo_count(op, "short") < FEW)
+	if (!complete && rsp_memo_count(op, "short") < FEW)
 	{
 		rsp_note(c, "not-yet", "parts are missing");
 		poll_later(c, RSP_PHASE_SENT, POLL_MAX_MS,
 				   "the server does not tell all of the profile yet");
 		return;
 	}
-	if (p->iccid[0] != '\0' ? !memo_set_text(op, "iccid", p->iccid) : false)
+	if (p->iccid[0] != '\0' ? !rsp_memo_set_text(op, "iccid", p->iccid) : false)
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	if (p->iccid[0] == '\0')
-		memo_clear(op, "iccid");
+		rsp_memo_clear(op, "iccid");
 	if (p->sim_sid[0] == '\0')
 	{
 		profile_done(c, "the server did not tell all of the profile");
@@ -2295,10 +2017,10 @@ profile_answered(RspConversation *c, const HttpAnswer *answer)
 		case GOT_WAIT:
 			return;
 		case GOT_BAD:
-			later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
+			rsp_later(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 			return;
 		case GOT_REFUSED:
-			if (is_absent(answer->status) && memo_count(op, "gone") >= PATIENCE)
+			if (is_absent(answer->status) && rsp_memo_count(op, "gone") >= PATIENCE)
 			{
 				bool		ours = op->rsp_operation_id[0] != '\0';
 
@@ -2307,8 +2029,8 @@ profile_answered(RspConversation *c, const HttpAnswer *answer)
 				return;
 			}
 			/* it was accepted, so no refusal of a read ends it */
-			later(c, answer, false, row->error_code,
-				  "the server does not say how the profile stands");
+			rsp_later(c, answer, false, row->error_code,
+					  "the server does not say how the profile stands");
 			rsp_said(c, error.text, error.message);
 			return;
 		case GOT_JSON:
@@ -2320,7 +2042,7 @@ profile_answered(RspConversation *c, const HttpAnswer *answer)
 		profile_odd(c, answer, "the answer is about another ESimProfile");
 	else
 	{
-		memo_clear(op, "gone");
+		rsp_memo_clear(op, "gone");
 		take_profile(c, &p);
 	}
 	json_decref(value);
@@ -2333,7 +2055,7 @@ check_answered(RspConversation *c, const HttpAnswer *answer)
 	RspOperation *op = c->op;
 	const TwilioRow *row;
 	TwilioError error;
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 	const char *why;
 	json_t	   *value;
 	Sim			sim;
@@ -2350,7 +2072,7 @@ check_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (good && iccid != NULL && sim.iccid[0] != '\0' && strcmp(iccid, sim.iccid) != 0)
 	{
-		if (memo_count(op, "odd") < FEW)
+		if (rsp_memo_count(op, "odd") < FEW)
 		{
 			profile_odd(c, answer, "profile and Sim name different ICCIDs");
 			memset(&c->facts, 0, sizeof(c->facts));
@@ -2365,11 +2087,11 @@ check_answered(RspConversation *c, const HttpAnswer *answer)
 		/* an ESimProfile that does not say its ICCID has that of its Sim */
 		if (iccid == NULL && sim.iccid[0] != '\0' &&
 			(op->iccid == NULL || strcmp(op->iccid, sim.iccid) == 0))
-			memo_set_text(op, "iccid", sim.iccid);
-		profile_done(c, memo_text(op, "iccid") != NULL ? "" :
+			rsp_memo_set_text(op, "iccid", sim.iccid);
+		profile_done(c, rsp_memo_text(op, "iccid") != NULL ? "" :
 					 "the server did not tell the ICCID of the profile");
 	}
-	else if (got == GOT_REFUSED || memo_count(op, "odd") >= FEW)
+	else if (got == GOT_REFUSED || rsp_memo_count(op, "odd") >= FEW)
 		profile_done(c, "the server does not show the Sim of the profile");
 	else
 		profile_odd(c, answer, "the answer is not the Sim of the profile");
@@ -2384,7 +2106,7 @@ act_unanswered(RspConversation *c, const HttpAnswer *answer)
 	if (answer->outcome == HTTP_NOT_SENT)
 	{
 		c->op->unresolved = false;
-		no_answer(c, answer);
+		rsp_no_answer(c, answer);
 		return true;
 	}
 	return false;
@@ -2412,7 +2134,7 @@ profile_created(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		value = answer_json(answer, &why);
+		value = rsp_answer_json(answer, &why);
 		good = value != NULL && read_profile(value, &p, &why);
 		json_decref(value);
 		if (good && ((eid != NULL && p.eid[0] != '\0' && strcmp(eid, p.eid) != 0) ||
@@ -2421,24 +2143,24 @@ profile_created(RspConversation *c, const HttpAnswer *answer)
 			/* something was created: never again */
 			why = "the answer is about another ESimProfile";
 			good = false;
-			put(op->memo, "senseless", json_integer(FEW));
+			rsp_json_put(op->memo, "senseless", json_integer(FEW));
 		}
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
-			memo_count(op, "senseless");
+			rsp_memo_count(op, "senseless");
 			lost_profile(c);
 			return;
 		}
 		rsp_note(c, "accepted", p.status);
-		copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), p.sid);
+		rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), p.sid);
 		op->unresolved = false;
 		op->ask_first = false;
 		op->polls = 0;
 		op->failures = 0;
-		memo_clear(op, "lost");
-		memo_clear(op, "since");
-		memo_clear(op, "status");
+		rsp_memo_clear(op, "lost");
+		rsp_memo_clear(op, "since");
+		rsp_memo_clear(op, "status");
 		take_profile(c, &p);
 		return;
 	}
@@ -2491,7 +2213,7 @@ static void go_on_sim(RspConversation *c);
 static const char *
 sim_sid(const RspOperation *op)
 {
-	const char *sid = memo_text(op, "sim");
+	const char *sid = rsp_memo_text(op, "sim");
 
 	if (is_sid(sid, "HS"))
 		return sid;
@@ -2507,7 +2229,7 @@ wants_fleet(const RspOperation *op)
 static const char *
 fleet_sid(const RspOperation *op)
 {
-	const char *sid = memo_text(op, "fleet");
+	const char *sid = rsp_memo_text(op, "fleet");
 
 	if (is_sid(sid, "HF"))
 		return sid;
@@ -2610,7 +2332,7 @@ lost_sim(RspConversation *c)
 {
 	c->op->unresolved = true;
 	c->op->polls = 0;
-	memo_set_flag(c->op, "lost");
+	rsp_memo_set_flag(c->op, "lost");
 	ask_sim(c);
 }
 
@@ -2636,13 +2358,13 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		value = answer_json(answer, &why);
+		value = rsp_answer_json(answer, &why);
 		good = value != NULL && read_own_sim(c, value, &sim, &why);
 		json_decref(value);
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
-			memo_count(op, "senseless");
+			rsp_memo_count(op, "senseless");
 			lost_sim(c);
 			return;
 		}
@@ -2654,11 +2376,11 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 		sim_facts(c, &sim);
 		if (sim_fits(op, &sim))
 			done(c);
-		else if (!memo_set_flag(op, "accepted"))
-			no_memory(c);
+		else if (!rsp_memo_set_flag(op, "accepted"))
+			rsp_no_memory(c);
 		else
 		{
-			memo_clear(op, "odd");
+			rsp_memo_clear(op, "odd");
 			poll_sim(c);
 		}
 		return;
@@ -2675,15 +2397,15 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 		return;
 	rsp_note(c, "refused", row->error_code);
 	why = row->message != NULL ? row->message : "the server refused the change";
-	if (row->post == M_STATE || memo_flag(op, "lost"))
+	if (row->post == M_STATE || rsp_memo_flag(op, "lost"))
 	{
 		/* it may be so already, or a change be under way */
 		how = json_object();
-		if (how != NULL && put(how, "code", json_string(row->error_code)) &&
-			put(how, "message", json_string(why)) &&
-			put(how, "rsp_code", json_string(error.text)) &&
-			put(how, "rsp_message", json_string(error.message)) &&
-			put(op->memo, "refused", json_incref(how)))
+		if (how != NULL && rsp_json_put(how, "code", json_string(row->error_code)) &&
+			rsp_json_put(how, "message", json_string(why)) &&
+			rsp_json_put(how, "rsp_code", json_string(error.text)) &&
+			rsp_json_put(how, "rsp_message", json_string(error.message)) &&
+			rsp_json_put(op->memo, "refused", json_incref(how)))
 		{
 			json_decref(how);
 			op->failures = 0;
@@ -2705,7 +2427,7 @@ fail_refused(RspConversation *c)
 	fail_known(c, code != NULL && code[0] != '\0' ? code : "OUTCOME_UNKNOWN",
 			   rsp_json_string(how, "message", 511), rsp_json_string(how, "rsp_code", 127),
 			   rsp_json_string(how, "rsp_message", 2048));
-	memo_clear(c->op, "refused");
+	rsp_memo_clear(c->op, "refused");
 }
 
 /* The Sim, read to see how the change stands. */
@@ -2745,8 +2467,8 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 					 error.message);
 		}
 		else
-			later(c, answer, false, row != NULL ? row->error_code : "INTERNAL",
-				  "the server does not say how the Sim stands");
+			rsp_later(c, answer, false, row != NULL ? row->error_code : "INTERNAL",
+					  "the server does not say how the Sim stands");
 		return;
 	}
 
@@ -2755,15 +2477,15 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	rsp_note(c, "read", sim.subscription);
 	if (sim_fits(op, &sim))
 	{
-		memo_clear(op, "refused");
+		rsp_memo_clear(op, "refused");
 		done(c);
 		return;
 	}
 	if (is_scheduled(&sim))
 	{
 		/* ours, or another's that is waited out before ours is sent (again) */
-		memo_clear(op, "odd");
-		memo_clear(op, "refused");
+		rsp_memo_clear(op, "odd");
+		rsp_memo_clear(op, "refused");
 		op->step = STEP_ACT;
 		poll_later(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_SENT, SIM_POLL_MAX_MS,
 				   "a change of the Sim is scheduled");
@@ -2776,10 +2498,10 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 		fail_refused(c);
 		return;
 	}
-	if (memo_flag(op, "accepted"))
+	if (rsp_memo_flag(op, "accepted"))
 	{
 		/* it has ended, but not as it should */
-		if (memo_count(op, "odd") < SEVERAL)
+		if (rsp_memo_count(op, "odd") < SEVERAL)
 			poll_sim(c);
 		else
 			fail_known(c, "INCOMPATIBLE_STATE",
@@ -2789,12 +2511,12 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (!never_sent(op) && op->unresolved && op->now_ms < settled_at(c))
 	{
-		wait_unknown(c, settled_at(c),
-					 "the answer was lost; whether the change has an effect is asked");
+		rsp_wait_unknown(c, settled_at(c),
+						 "the answer was lost; whether the change has an effect is asked");
 		return;
 	}
 
-	if (memo_number(op, "senseless") >= FEW)
+	if (rsp_memo_number(op, "senseless") >= FEW)
 	{
 		fail(c, "OUTCOME_UNKNOWN",
 			 "the server's answers cannot be understood, and the Sim does not show the change",
@@ -2804,7 +2526,7 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 
 	/* setting the same once more has the same end */
 	if (op->unresolved)
-		memo_set_flag(op, "lost");
+		rsp_memo_set_flag(op, "lost");
 	op->unresolved = false;
 	op->ask_first = false;
 	op->polls = 0;
@@ -2814,8 +2536,8 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 static void
 sim_found(RspConversation *c, const char *sid)
 {
-	if (!memo_set_text(c->op, "sim", sid))
-		no_memory(c);
+	if (!rsp_memo_set_text(c->op, "sim", sid))
+		rsp_no_memory(c);
 	else
 	{
 		c->op->failures = 0;
@@ -2839,8 +2561,8 @@ lookup_failed(RspConversation *c, const HttpAnswer *answer, Got got, const Twili
 		fail(c, "OUTCOME_UNKNOWN", "the server does not say what became of the request",
 			 error->text, error->message);
 	else
-		later(c, answer, false, row != NULL ? row->error_code : "INTERNAL",
-			  "the server's answer cannot be understood");
+		rsp_later(c, answer, false, row != NULL ? row->error_code : "INTERNAL",
+				  "the server's answer cannot be understood");
 }
 
 /* Sims?Iccid=: one or none. */
@@ -2879,7 +2601,7 @@ sim_listed(RspConversation *c, const HttpAnswer *answer)
 		}
 		else if (op->iccid != NULL && strcmp(sim.iccid, op->iccid) == 0)
 		{
-			copy(found, sizeof(found), sim.sid);
+			rsp_set(found, sizeof(found), sim.sid);
 			rsp_set(c->facts.subscription, sizeof(c->facts.subscription), sim.subscription);
 		}
 		else
@@ -2946,8 +2668,8 @@ profile_listed(RspConversation *c, const HttpAnswer *answer)
 		lookup_failed(c, answer, got, row, &error);
 	else if (p.sid[0] == '\0')
 		fail_known(c, "SERVICE_NOT_APPLICABLE", "the ICCID is that of a physical SIM", NULL, NULL);
-	else if (!memo_set_text(op, "sid", p.sid))
-		no_memory(c);
+	else if (!rsp_memo_set_text(op, "sid", p.sid))
+		rsp_no_memory(c);
 	else
 	{
 		op->failures = 0;
@@ -3011,7 +2733,7 @@ go_on_sim(RspConversation *c)
 	}
 	else if (wants_fleet(op) && fleet_sid(op) == NULL)
 		ask_fleets(c);
-	else if (op->unresolved || op->ask_first || memo_flag(op, "accepted") ||
+	else if (op->unresolved || op->ask_first || rsp_memo_flag(op, "accepted") ||
 			 json_object_get(op->memo, "refused") != NULL ||
 			 (never_sent(op) && op->subscription_now != NULL &&
 			  strcmp(op->subscription_now, "SCHEDULED") == 0))
@@ -3079,8 +2801,8 @@ lost_fleet(RspConversation *c)
 {
 	c->op->unresolved = true;
 	c->op->polls = 0;
-	memo_set_flag(c->op, "lost");
-	memo_clear(c->op, "walk");
+	rsp_memo_set_flag(c->op, "lost");
+	rsp_memo_clear(c->op, "walk");
 	ask_fleets(c);
 }
 
@@ -3089,7 +2811,7 @@ fleet_done(RspConversation *c, const char *sid)
 {
 	rsp_set(c->facts.rsp_id, sizeof(c->facts.rsp_id), sid);
 	rsp_set(c->facts.fleet, sizeof(c->facts.fleet), c->op->fleet);
-	memo_clear(c->op, "refused");
+	rsp_memo_clear(c->op, "refused");
 	done(c);
 }
 
@@ -3115,7 +2837,7 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (answer->status >= 200 && answer->status < 300)
 	{
-		value = answer_json(answer, &why);
+		value = rsp_answer_json(answer, &why);
 		good = value != NULL && read_fleet(value, &fleet, &why);
 		json_decref(value);
 		if (good && fleet.name[0] != '\0' && strcmp(fleet.name, op->fleet) != 0)
@@ -3123,12 +2845,12 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 			/* something was created: never again */
 			why = "the answer is about another Fleet";
 			good = false;
-			put(op->memo, "senseless", json_integer(FEW));
+			rsp_json_put(op->memo, "senseless", json_integer(FEW));
 		}
 		if (!good)
 		{
 			rsp_note(c, "bad-answer", why);
-			memo_count(op, "senseless");
+			rsp_memo_count(op, "senseless");
 			lost_fleet(c);
 			return;
 		}
@@ -3149,19 +2871,19 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 		return;
 	rsp_note(c, "refused", row->error_code);
 	why = row->message != NULL ? row->message : "the server refused the Fleet";
-	if (memo_flag(op, "lost"))
+	if (rsp_memo_flag(op, "lost"))
 	{
 		/* the name may be in use because an earlier try was carried out */
 		how = json_object();
-		if (how != NULL && put(how, "code", json_string(row->error_code)) &&
-			put(how, "message", json_string(why)) &&
-			put(how, "rsp_code", json_string(error.text)) &&
-			put(how, "rsp_message", json_string(error.message)) &&
-			put(op->memo, "refused", json_incref(how)))
+		if (how != NULL && rsp_json_put(how, "code", json_string(row->error_code)) &&
+			rsp_json_put(how, "message", json_string(why)) &&
+			rsp_json_put(how, "rsp_code", json_string(error.text)) &&
+			rsp_json_put(how, "rsp_message", json_string(error.message)) &&
+			rsp_json_put(op->memo, "refused", json_incref(how)))
 		{
 			json_decref(how);
 			op->failures = 0;
-			memo_clear(op, "walk");
+			rsp_memo_clear(op, "walk");
 			ask_fleets(c);
 			return;
 		}
@@ -3195,11 +2917,11 @@ no_fleet(RspConversation *c)
 	}
 	if (!never_sent(op) && op->unresolved && op->now_ms < settled_at(c))
 	{
-		wait_unknown(c, settled_at(c),
-					 "the answer was lost; whether the Fleet was created is asked");
+		rsp_wait_unknown(c, settled_at(c),
+						 "the answer was lost; whether the Fleet was created is asked");
 		return;
 	}
-	if (memo_number(op, "senseless") >= FEW)
+	if (rsp_memo_number(op, "senseless") >= FEW)
 	{
 		fail(c, "OUTCOME_UNKNOWN",
 			 "the server's answers cannot be understood, and its list does not show the Fleet",
@@ -3207,7 +2929,7 @@ no_fleet(RspConversation *c)
 		return;
 	}
 	if (op->unresolved)
-		memo_set_flag(op, "lost");
+		rsp_memo_set_flag(op, "lost");
 	op->unresolved = false;
 	op->ask_first = false;
 	op->polls = 0;
@@ -3233,7 +2955,7 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 
 	if (got == GOT_WAIT)
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		return;
 	}
 	if (got == GOT_JSON &&
@@ -3245,7 +2967,7 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 	if (got != GOT_JSON)
 	{
 		json_decref(value);
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		if (got == GOT_REFUSED && json_is_object(json_object_get(op->memo, "refused")))
 			fail_refused(c);
 		else
@@ -3261,13 +2983,13 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 			blind = true;
 		else if (strcmp(fleet.name, op->fleet != NULL ? op->fleet : "") == 0 &&
 				 fleet.name[0] != '\0')
-			copy(found, sizeof(found), fleet.sid);
+			rsp_set(found, sizeof(found), fleet.sid);
 	}
 	json_decref(value);
 	rsp_note(c, "listed", blind ? "not all of the list can be read" : "");
 	if (found[0] != '\0')
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		op->failures = 0;
 		if (op->kind == RSP_FLEET_CREATE)
 		{
@@ -3275,8 +2997,8 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 				rsp_note(c, "listed", "it is there already");
 			fleet_done(c, found);
 		}
-		else if (!memo_set_text(op, "fleet", found))
-			no_memory(c);
+		else if (!rsp_memo_set_text(op, "fleet", found))
+			rsp_no_memory(c);
 		else
 			go_on_sim(c);
 		return;
@@ -3284,17 +3006,17 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 	walk = walk_of(op);
 	if (walk == NULL)
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	if (blind || (path[0] != '\0' && !walk_on(walk, path)))
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		lookup_failed(c, answer, GOT_BAD, NULL, &error);
 	}
 	else if (path[0] == '\0')
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		op->failures = 0;
 		no_fleet(c);
 	}
@@ -3381,7 +3103,7 @@ refresh_answered(RspConversation *c, const HttpAnswer *answer)
 
 	if (got == GOT_WAIT)
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		return;
 	}
 	if (got == GOT_JSON &&
@@ -3394,7 +3116,7 @@ refresh_answered(RspConversation *c, const HttpAnswer *answer)
 	if (got != GOT_JSON)
 	{
 		json_decref(value);
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		lookup_failed(c, answer, got, row, &error);
 		return;
 	}
@@ -3412,17 +3134,17 @@ refresh_answered(RspConversation *c, const HttpAnswer *answer)
 	walk = walk_of(op);
 	if (walk == NULL)
 	{
-		no_memory(c);
+		rsp_no_memory(c);
 		return;
 	}
 	if (path[0] == '\0')
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		done(c);
 	}
 	else if (!walk_on(walk, path))
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		lookup_failed(c, answer, GOT_BAD, NULL, &error);
 	}
 	else
@@ -3447,8 +3169,8 @@ static void
 begin_sync(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	int64_t		list = memo_number(op, "list");
-	int64_t		size = memo_number(op, "size");
+	int64_t		list = rsp_memo_number(op, "list");
+	int64_t		size = rsp_memo_number(op, "size");
 	const char *page = walk_page(op);
 	char		path[80];
 
@@ -3474,19 +3196,19 @@ sync_failed(RspConversation *c, const HttpAnswer *answer, Got got, const TwilioR
 	RspOperation *op = c->op;
 	bool		inside = walk_page(op) != NULL;
 
-	memo_clear(op, "walk");
+	rsp_memo_clear(op, "walk");
 	if (answer->outcome == HTTP_BAD_ANSWER)
 	{
 		/* too many on one page, perhaps */
-		int64_t		size = memo_number(op, "size");
+		int64_t		size = rsp_memo_number(op, "size");
 
 		size = (size >= 1 ? size : PAGE_SIZE) / 4;
-		put(op->memo, "size", json_integer(size >= 10 ? size : 10));
+		rsp_json_put(op->memo, "size", json_integer(size >= 10 ? size : 10));
 	}
 	if (foreign && op->failures >= FEW)
 		fail_known(c, "INTERNAL", "the server names a next page that is not its own", NULL, NULL);
-	else if (got == GOT_REFUSED && inside && memo_count(op, "gone") <= FEW)
-		later(c, answer, false, row->error_code, "the server does not show the next page");
+	else if (got == GOT_REFUSED && inside && rsp_memo_count(op, "gone") <= FEW)
+		rsp_later(c, answer, false, row->error_code, "the server does not show the next page");
 	else
 		lookup_failed(c, answer, got, row, error);
 }
@@ -3495,7 +3217,7 @@ static void
 sync_answered(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
-	int64_t		list = memo_number(op, "list");
+	int64_t		list = rsp_memo_number(op, "list");
 	const json_t *array;
 	const TwilioRow *row;
 	TwilioError error;
@@ -3556,22 +3278,22 @@ sync_answered(RspConversation *c, const HttpAnswer *answer)
 	op->failures = 0;
 	if (path[0] == '\0')
 	{
-		memo_clear(op, "walk");
-		memo_clear(op, "gone");
+		rsp_memo_clear(op, "walk");
+		rsp_memo_clear(op, "gone");
 		if (list + 1 >= (int64_t) lengthof(sync_lists))
 			done(c);
-		else if (!put(op->memo, "list", json_integer(list + 1)))
-			no_memory(c);
+		else if (!rsp_json_put(op->memo, "list", json_integer(list + 1)))
+			rsp_no_memory(c);
 		else
 			next_turn(c, "what the account has is read");
 		return;
 	}
 	walk = walk_of(op);
 	if (walk == NULL)
-		no_memory(c);
+		rsp_no_memory(c);
 	else if (!walk_on(walk, path))
 	{
-		memo_clear(op, "walk");
+		rsp_memo_clear(op, "walk");
 		fail_known(c, "INTERNAL", "the server's pages lead in a circle", NULL, NULL);
 	}
 	else
