@@ -694,7 +694,7 @@ forget_act(RspOperation *op)
 	op->failures = 0;
 	rsp_memo_clear(op, "lost");
 	rsp_memo_clear(op, "doubt");
-	rsp_memo_clear(op, "refused");
+	rsp_memo_clear_refusal(op);
 	rsp_memo_clear(op, "since");
 	rsp_memo_clear(op, "seen");
 }
@@ -822,24 +822,16 @@ refused(RspConversation *c, bool verify, const char *code, const char *message,
 		const char *rsp_code, const char *rsp_message)
 {
 	RspOperation *op = c->op;
-	json_t	   *how;
 
 	op->unresolved = false;
 	if (verify || rsp_memo_flag(op, "lost"))
 	{
-		how = json_object();
-		if (how != NULL && rsp_json_put(how, "code", json_string(code)) &&
-			rsp_json_put(how, "message", json_string(message)) &&
-			rsp_json_put(how, "rsp_code", json_string(rsp_code)) &&
-			rsp_json_put(how, "rsp_message", json_string(rsp_message)) &&
-			rsp_json_put(op->memo, "refused", json_incref(how)))
+		if (rsp_memo_set_refusal(op, code, message, rsp_code, rsp_message))
 		{
-			json_decref(how);
 			op->failures = 0;
 			look(c, STEP_REFUSED);
 			return;
 		}
-		json_decref(how);
 	}
 	fail(c, code, message, rsp_code, rsp_message);
 }
@@ -1748,13 +1740,9 @@ static void
 verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 {
 	RspOperation *op = c->op;
-	const json_t *how = json_object_get(op->memo, "refused");
 	RspKind		act = act_of(op);
 	Sight		what = SIGHT_NO;
-	char		code[40];
-	char		message[128];
-	char		rsp_code[128];
-	char		rsp_message[512];
+	RspRefusal	how;
 
 	if (list->result == LIST_UNREADABLE && op->failures < PATIENCE)
 	{
@@ -1793,13 +1781,10 @@ verify_refusal(RspConversation *c, const HttpAnswer *answer, const CamaraList *l
 		return;
 	}
 
-	rsp_set(code, sizeof(code), rsp_json_string(how, "code", sizeof(code)));
-	rsp_set(message, sizeof(message), rsp_json_string(how, "message", sizeof(message)));
-	rsp_set(rsp_code, sizeof(rsp_code), rsp_json_string(how, "rsp_code", sizeof(rsp_code)));
-	rsp_set(rsp_message, sizeof(rsp_message),
-			rsp_json_string(how, "rsp_message", sizeof(rsp_message)));
-	rsp_memo_clear(op, "refused");
-	fail(c, code[0] != '\0' ? code : "OUTCOME_UNKNOWN", message, rsp_code, rsp_message);
+	rsp_memo_refusal(op, &how);
+	rsp_memo_clear_refusal(op);
+	fail(c, how.code[0] != '\0' ? how.code : "OUTCOME_UNKNOWN", how.message, how.rsp_code,
+		 how.rsp_message);
 	if (list->found)
 	{
 		c->action.profile_state_set = true;
@@ -1969,7 +1954,7 @@ camara_begin(RspConversation *c)
 		return;
 	}
 
-	if (json_is_object(json_object_get(op->memo, "refused")))
+	if (rsp_memo_is_refused(op))
 		look(c, STEP_REFUSED);
 	else if (op->rsp_operation_id[0] != '\0')
 		poll_operation(c);

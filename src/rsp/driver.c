@@ -65,6 +65,53 @@ rsp_memo_count(RspOperation *op, const char *key)
 	return n;
 }
 
+/* a text that is not there is left out */
+static bool
+put_text(json_t *object, const char *key, const char *text)
+{
+	return text == NULL || rsp_json_put(object, key, json_string(text));
+}
+
+bool
+rsp_memo_set_refusal(RspOperation *op, const char *code, const char *message,
+					 const char *rsp_code, const char *rsp_message)
+{
+	json_t	   *refusal = json_object();
+	bool		ok = refusal != NULL &&
+		put_text(refusal, "code", code) && put_text(refusal, "message", message) &&
+		put_text(refusal, "rsp_code", rsp_code) &&
+		put_text(refusal, "rsp_message", rsp_message) &&
+		json_object_set(op->memo, "refused", refusal) == 0;
+
+	json_decref(refusal);
+	return ok;
+}
+
+bool
+rsp_memo_is_refused(const RspOperation *op)
+{
+	return json_is_object(json_object_get(op->memo, "refused"));
+}
+
+void
+rsp_memo_refusal(const RspOperation *op, RspRefusal *refusal)
+{
+	const json_t *kept = json_object_get(op->memo, "refused");
+
+	rsp_set(refusal->code, sizeof(refusal->code), rsp_json_string(kept, "code", 64));
+	rsp_set(refusal->message, sizeof(refusal->message), rsp_json_string(kept, "message", 2048));
+	rsp_set(refusal->rsp_code, sizeof(refusal->rsp_code),
+			rsp_json_string(kept, "rsp_code", 512));
+	rsp_set(refusal->rsp_message, sizeof(refusal->rsp_message),
+			rsp_json_string(kept, "rsp_message", 8192));
+}
+
+void
+rsp_memo_clear_refusal(RspOperation *op)
+{
+	rsp_memo_clear(op, "refused");
+}
+
 /* ----- JSON ----- */
 
 bool

@@ -43,6 +43,24 @@ extern void rsp_memo_clear(RspOperation *op, const char *key);
 /* adds one to a counter and gives the sum */
 extern int64_t rsp_memo_count(RspOperation *op, const char *key);
 
+/*
+ * How the server refused a request, kept while it is asked whether its aim is
+ * reached all the same.  set: false: no memory; texts may be NULL.
+ */
+typedef struct RspRefusal
+{
+	char		code[40];
+	char		message[512];
+	char		rsp_code[128];
+	char		rsp_message[512];
+} RspRefusal;
+
+extern bool rsp_memo_set_refusal(RspOperation *op, const char *code, const char *message,
+								 const char *rsp_code, const char *rsp_message);
+extern bool rsp_memo_is_refused(const RspOperation *op);
+extern void rsp_memo_refusal(const RspOperation *op, RspRefusal *refusal);	/* "": none */
+extern void rsp_memo_clear_refusal(RspOperation *op);
+
 /* ----- JSON ----- */
 
 /* Reference stolen; false: no memory, or a NULL value. */

@@ -413,6 +413,17 @@ never_sent(const RspOperation *op)
 	return !op->unresolved && op->first_sent_ms == 0;
 }
 
+/* Nothing has come of what was sent: the request is made anew. */
+static void
+anew(RspOperation *op)
+{
+	if (op->unresolved)
+		rsp_memo_set_flag(op, "lost");
+	op->unresolved = false;
+	op->ask_first = false;
+	op->polls = 0;
+}
+
 /* From when on what is not there will not come by itself. */
 static int64_t
 settled_at(RspConversation *c)
@@ -1522,9 +1533,7 @@ nothing_found(RspConversation *c)
 		}
 		rsp_memo_set_flag(op, "lost");
 	}
-	op->unresolved = false;
-	op->ask_first = false;
-	op->polls = 0;
+	anew(op);
 	create_profile(c);
 }
 
@@ -2344,7 +2353,6 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 	TwilioError error;
 	const char *why;
 	json_t	   *value;
-	json_t	   *how;
 	Sim			sim;
 	bool		good;
 
@@ -2400,34 +2408,26 @@ sim_updated(RspConversation *c, const HttpAnswer *answer)
 	if (row->post == M_STATE || rsp_memo_flag(op, "lost"))
 	{
 		/* it may be so already, or a change be under way */
-		how = json_object();
-		if (how != NULL && rsp_json_put(how, "code", json_string(row->error_code)) &&
-			rsp_json_put(how, "message", json_string(why)) &&
-			rsp_json_put(how, "rsp_code", json_string(error.text)) &&
-			rsp_json_put(how, "rsp_message", json_string(error.message)) &&
-			rsp_json_put(op->memo, "refused", json_incref(how)))
+		if (rsp_memo_set_refusal(op, row->error_code, why, error.text, error.message))
 		{
-			json_decref(how);
 			op->failures = 0;
 			ask_sim(c);
 			return;
 		}
-		json_decref(how);
 	}
 	fail_known(c, row->error_code, why, error.text, error.message);
 }
 
-/* Fails as the server had refused the change. */
+/* Fails as the server had refused the request. */
 static void
 fail_refused(RspConversation *c)
 {
-	const json_t *how = json_object_get(c->op->memo, "refused");
-	const char *code = rsp_json_string(how, "code", 39);
+	RspRefusal	how;
 
-	fail_known(c, code != NULL && code[0] != '\0' ? code : "OUTCOME_UNKNOWN",
-			   rsp_json_string(how, "message", 511), rsp_json_string(how, "rsp_code", 127),
-			   rsp_json_string(how, "rsp_message", 2048));
-	rsp_memo_clear(c->op, "refused");
+	rsp_memo_refusal(c->op, &how);
+	fail_known(c, how.code[0] != '\0' ? how.code : "OUTCOME_UNKNOWN", how.message, how.rsp_code,
+			   how.rsp_message);
+	rsp_memo_clear_refusal(c->op);
 }
 
 /* The Sim, read to see how the change stands. */
@@ -2435,7 +2435,7 @@ static void
 sim_answered(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
-	bool		was_refused = json_is_object(json_object_get(op->memo, "refused"));
+	bool		was_refused = rsp_memo_is_refused(op);
 	const TwilioRow *row;
 	TwilioError error;
 	const char *why;
@@ -2477,7 +2477,7 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	rsp_note(c, "read", sim.subscription);
 	if (sim_fits(op, &sim))
 	{
-		rsp_memo_clear(op, "refused");
+		rsp_memo_clear_refusal(op);
 		done(c);
 		return;
 	}
@@ -2485,7 +2485,7 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		/* ours, or another's that is waited out before ours is sent (again) */
 		rsp_memo_clear(op, "odd");
-		rsp_memo_clear(op, "refused");
+		rsp_memo_clear_refusal(op);
 		op->step = STEP_ACT;
 		poll_later(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_SENT, SIM_POLL_MAX_MS,
 				   "a change of the Sim is scheduled");
@@ -2525,11 +2525,7 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 
 	/* setting the same once more has the same end */
-	if (op->unresolved)
-		rsp_memo_set_flag(op, "lost");
-	op->unresolved = false;
-	op->ask_first = false;
-	op->polls = 0;
+	anew(op);
 	send_sim(c);
 }
 
@@ -2734,7 +2730,7 @@ go_on_sim(RspConversation *c)
 	else if (wants_fleet(op) && fleet_sid(op) == NULL)
 		ask_fleets(c);
 	else if (op->unresolved || op->ask_first || rsp_memo_flag(op, "accepted") ||
-			 json_object_get(op->memo, "refused") != NULL ||
+			 rsp_memo_is_refused(op) ||
 			 (never_sent(op) && op->subscription_now != NULL &&
 			  strcmp(op->subscription_now, "SCHEDULED") == 0))
 		ask_sim(c);
@@ -2811,7 +2807,7 @@ fleet_done(RspConversation *c, const char *sid)
 {
 	rsp_set(c->facts.rsp_id, sizeof(c->facts.rsp_id), sid);
 	rsp_set(c->facts.fleet, sizeof(c->facts.fleet), c->op->fleet);
-	rsp_memo_clear(c->op, "refused");
+	rsp_memo_clear_refusal(c->op);
 	done(c);
 }
 
@@ -2823,7 +2819,6 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 	TwilioError error;
 	const char *why;
 	json_t	   *value;
-	json_t	   *how;
 	Fleet		fleet;
 	bool		good;
 
@@ -2874,20 +2869,13 @@ fleet_created(RspConversation *c, const HttpAnswer *answer)
 	if (rsp_memo_flag(op, "lost"))
 	{
 		/* the name may be in use because an earlier try was carried out */
-		how = json_object();
-		if (how != NULL && rsp_json_put(how, "code", json_string(row->error_code)) &&
-			rsp_json_put(how, "message", json_string(why)) &&
-			rsp_json_put(how, "rsp_code", json_string(error.text)) &&
-			rsp_json_put(how, "rsp_message", json_string(error.message)) &&
-			rsp_json_put(op->memo, "refused", json_incref(how)))
+		if (rsp_memo_set_refusal(op, row->error_code, why, error.text, error.message))
 		{
-			json_decref(how);
 			op->failures = 0;
 			rsp_memo_clear(op, "walk");
 			ask_fleets(c);
 			return;
 		}
-		json_decref(how);
 	}
 	fail_known(c, row->error_code, why, error.text, error.message);
 }
@@ -2910,7 +2898,7 @@ no_fleet(RspConversation *c)
 		fail_known(c, "NOT_FOUND", "the account has no Fleet of this name", NULL, NULL);
 		return;
 	}
-	if (json_is_object(json_object_get(op->memo, "refused")))
+	if (rsp_memo_is_refused(op))
 	{
 		fail_refused(c);
 		return;
@@ -2928,11 +2916,7 @@ no_fleet(RspConversation *c)
 			 NULL, NULL);
 		return;
 	}
-	if (op->unresolved)
-		rsp_memo_set_flag(op, "lost");
-	op->unresolved = false;
-	op->ask_first = false;
-	op->polls = 0;
+	anew(op);
 	send_fleet(c);
 }
 
@@ -2968,7 +2952,7 @@ fleets_answered(RspConversation *c, const HttpAnswer *answer)
 	{
 		json_decref(value);
 		rsp_memo_clear(op, "walk");
-		if (got == GOT_REFUSED && json_is_object(json_object_get(op->memo, "refused")))
+		if (got == GOT_REFUSED && rsp_memo_is_refused(op))
 			fail_refused(c);
 		else
 			lookup_failed(c, answer, got, row, &error);
@@ -3344,7 +3328,7 @@ twilio_begin(RspConversation *c)
 			break;
 		case RSP_FLEET_CREATE:
 			if (op->unresolved || op->ask_first || walk_page(op) != NULL ||
-				json_object_get(op->memo, "refused") != NULL)
+				rsp_memo_is_refused(op))
 				ask_fleets(c);
 			else
 				send_fleet(c);
