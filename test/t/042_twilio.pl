@@ -285,7 +285,7 @@ my @parked = grep { $_->{parked} } @cases;
 wait_until($node, $db, q(SELECT count(*) FROM esim_operation WHERE phase = 'PARKED'), scalar @parked);
 foreach my $case (@parked)
 {
-	is(value($node, $db, "SELECT phase, phase_reason <> '' FROM esim_operation WHERE id = '$case->{id}'"), 'PARKED|t', "$case->{name}: parked, and says why") or diag(attempts_of($node, $db, $case->{id}));
+	ok(wait_until($node, $db, "SELECT phase, phase_reason <> '' FROM esim_operation WHERE id = '$case->{id}'", 'PARKED|t'), "$case->{name}: parked, and says why") or diag(attempts_of($node, $db, $case->{id}));
 	$simulator->delete("/fault?server=$case->{server}");
 	$simulator->config($case->{server}, supersim => { lies => [] });
 }
