@@ -221,6 +221,45 @@ try_cancel(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	return cancelled;
 }
 
+static const RspDriver *
+driver_of(char *server_name, RspDialect *dialect)
+{
+	const RspDriver *driver;
+	EsimServer *server;
+	char	   *reason;
+
+	server = esim_server_get(server_name, InvalidOid, false, &reason);
+	if (server == NULL)
+		return NULL;
+	driver = rsp_driver(server->rsp.protocol);
+	*dialect = server->rsp.dialect;
+	esim_server_release(server);
+	return driver;
+}
+
+/*
+ * Where the driver can, an operation that was sent is asked to end when it
+ * becomes certain that nothing of it was carried out; else it goes on.  A
+ * worker that is just at it may have to put its outcome aside for us.  false:
+ * the driver cannot, or the operation has ended meanwhile (gone).
+ */
+static bool
+ask_to_withdraw(char *server_name, int64 seq, bool *gone)
+{
+	static EsimStatement ask = {
+		"UPDATE @esim_pending SET cancel_asked = true WHERE seq = $1", 1, {"int8"}
+	};
+	RspDialect	dialect;
+	const RspDriver *driver = driver_of(server_name, &dialect);
+	Datum		value = Int64GetDatum(seq);
+
+	if (driver == NULL || !driver->can_withdraw)
+		return false;
+	esim_execute_latest(&ask, &value, NULL, 0);
+	*gone = SPI_processed == 0;
+	return !*gone;
+}
+
 /*
  * A download of which nothing is left but that the device fetches the profile:
  * the server is asked to take the order back, where it has a way.  That is an
@@ -236,20 +275,12 @@ ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
 	};
 	EsimRequest request;
 	EsimElement element;
-	EsimServer *server;
-	const RspDriver *driver;
+	RspDialect	dialect;
+	const RspDriver *driver = driver_of(server_name, &dialect);
 	Datum		value = UUIDPGetDatum(profile);
 	const char *note;
-	char	   *reason;
-	bool		able;
 
-	server = esim_server_get(server_name, InvalidOid, false, &reason);
-	if (server == NULL)
-		return false;
-	driver = rsp_driver(server->rsp.protocol);
-	able = driver != NULL && driver->supports(server->rsp.dialect, RSP_CANCEL_ORDER, &note);
-	esim_server_release(server);
-	if (!able)
+	if (driver == NULL || !driver->supports(dialect, RSP_CANCEL_ORDER, &note))
 		return false;
 	esim_execute_latest(&asked, &value, NULL, 1);
 	if (SPI_processed > 0)
@@ -354,7 +385,9 @@ esim_cancel(PG_FUNCTION_ARGS)
 	 * transaction ends: the worker would have to put its outcome aside.
 	 */
 	cancelled = try_cancel(id, lane, seq, &gone);
-	asked = !cancelled && !gone && !row.null[8] && ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
+	asked = !cancelled && !gone && ask_to_withdraw(server, seq, &gone);
+	if (!cancelled && !gone && !asked && !row.null[8])
+		asked = ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
 
 	if (!cancelled && !gone && !asked)
 		ereport(ERROR,
