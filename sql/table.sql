@@ -344,6 +344,7 @@ CREATE TABLE esim_pending (
 	waits_for uuid[],
 	unresolved boolean NOT NULL DEFAULT false,
 	ask_first boolean NOT NULL DEFAULT false,
+	cancel_asked boolean NOT NULL DEFAULT false,
 	handling boolean NOT NULL DEFAULT false,
 	crashes smallint NOT NULL DEFAULT 0,
 	step smallint NOT NULL DEFAULT 0,
@@ -390,6 +391,7 @@ COMMENT ON COLUMN esim_pending.expires_at IS 'When it expires.';
 COMMENT ON COLUMN esim_pending.waits_for IS 'Operations of other lanes that must have ended before.';
 COMMENT ON COLUMN esim_pending.unresolved IS 'A request that acts was sent and its outcome is not known: the intent.';
 COMMENT ON COLUMN esim_pending.ask_first IS 'The driver asks the RSP before it sends.';
+COMMENT ON COLUMN esim_pending.cancel_asked IS 'Somebody wants it cancelled: it ends CANCELLED where it is certain that nothing of it was carried out.';
 COMMENT ON COLUMN esim_pending.handling IS 'A worker is just handling it (set for operations that were in flight when a worker crashed).';
 COMMENT ON COLUMN esim_pending.crashes IS 'Crashes of a worker while it was in flight (the first) or being handled (the second).';
 COMMENT ON COLUMN esim_pending.step IS 'The driver''s step.';

@@ -201,6 +201,45 @@ cancel_step(void *arg)
 	return c->cancelled;
 }
 
+static const RspDriver *
+driver_of(char *server_name, RspDialect *dialect)
+{
+	const RspDriver *driver;
+	EsimServer *server;
+	char	   *reason;
+
+	server = esim_server_get(server_name, InvalidOid, false, &reason);
+	if (server == NULL)
+		return NULL;
+	driver = rsp_driver(server->rsp.protocol);
+	*dialect = server->rsp.dialect;
+	esim_server_release(server);
+	return driver;
+}
+
+/*
+ * Where the driver can, an operation that was sent is asked to end when it
+ * becomes certain that nothing of it was carried out; else it goes on.  A
+ * worker that is just at it may have to put its outcome aside for us.  false:
+ * the driver cannot, or the operation has ended meanwhile (gone).
+ */
+static bool
+ask_to_withdraw(char *server_name, int64 seq, bool *gone)
+{
+	static EsimStatement ask = {
+		"UPDATE @esim_pending SET cancel_asked = true WHERE seq = $1", 1, {"int8"}
+	};
+	RspDialect	dialect;
+	const RspDriver *driver = driver_of(server_name, &dialect);
+	Datum		value = Int64GetDatum(seq);
+
+	if (driver == NULL || !driver->can_withdraw)
+		return false;
+	esim_execute_latest(&ask, &value, NULL, 0);
+	*gone = SPI_processed == 0;
+	return !*gone;
+}
+
 /*
  * A download of which nothing is left but that the device fetches the profile:
  * the server is asked to take the order back, where it has a way.  That is an
@@ -216,20 +255,12 @@ ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
 	};
 	EsimRequest request;
 	EsimElement element;
-	EsimServer *server;
-	const RspDriver *driver;
+	RspDialect	dialect;
+	const RspDriver *driver = driver_of(server_name, &dialect);
 	Datum		value = UUIDPGetDatum(profile);
 	const char *note;
-	char	   *reason;
-	bool		able;
 
-	server = esim_server_get(server_name, InvalidOid, false, &reason);
-	if (server == NULL)
-		return false;
-	driver = rsp_driver(server->rsp.protocol);
-	able = driver != NULL && driver->supports(server->rsp.dialect, RSP_CANCEL_ORDER, &note);
-	esim_server_release(server);
-	if (!able)
+	if (driver == NULL || !driver->supports(dialect, RSP_CANCEL_ORDER, &note))
 		return false;
 	esim_execute_latest(&asked, &value, NULL, 1);
 	if (SPI_processed > 0)
@@ -335,7 +366,9 @@ esim_cancel(PG_FUNCTION_ARGS)
 	error = esim_try(cancel_step, &c);
 	if (error != NULL)
 		ReThrowError(error);
-	asked = !c.cancelled && !c.gone && !row.null[8] && ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
+	asked = !c.cancelled && !c.gone && ask_to_withdraw(server, c.seq, &c.gone);
+	if (!c.cancelled && !c.gone && !asked && !row.null[8])
+		asked = ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
 
 	if (!c.cancelled && !c.gone && !asked)
 		ereport(ERROR,

@@ -59,8 +59,16 @@
  *	turned	delete: the other form of the order was taken once
  *	disabled	the first half of a delete is done
  *	plain	enable without rollback: there is nothing to roll back to
+ *	narrow	listProfileInfo asks for ICCIDs and states alone: what else there is
+ *			could not be told
  *
- * op->step only says which answer is awaited; begin() does not need it.
+ * op->step says which answer is awaited; begin() does not need it.  While the
+ * operation waits, 0 says that nothing of it was carried out.
+ *
+ * Who wants to cancel asks (op->cancel_asked), and the operation ends where it
+ * would hand in its order and it is certain that none was carried out: the eIM
+ * has ended it as noshowOrder, or the eUICC was busy.  To delete the order
+ * would not do: an eIM answers "deleted" whether the device has it or not.
  *
  *-------------------------------------------------------------------------
  */
@@ -122,6 +130,9 @@
 
 #define CARD_HEX		(2 * ICCID_CARD_SIZE)
 
+/* tags of SGP.22's ProfileInfo: iccid, profileState */
+#define NARROW_TAGS		"5A9F70"
+
 /* which answer is awaited */
 typedef enum EimStep
 {
@@ -170,8 +181,11 @@ static const HttpRow http_rows[] = {
 	{408, H_RETRY, H_RETRY, "TIMEOUT"},
 	{409, H_RETRY, H_RETRY, "CONFLICT"},
 	{410, H_PARK, H_FINAL, "GONE"},
+	{414, H_PARK, H_PARK, "INVALID_ARGUMENT"},
+	{415, H_PARK, H_PARK, "UNSUPPORTED_MEDIA_TYPE"},
 	{425, H_RETRY, H_RETRY, "UNAVAILABLE"},
 	{429, H_RETRY, H_RETRY, "TOO_MANY_REQUESTS"},
+	{431, H_PARK, H_PARK, "INVALID_ARGUMENT"},
 	{500, H_UNKNOWN, H_BUSY, "INTERNAL"},
 	{501, H_PARK, H_PARK, "NOT_IMPLEMENTED"},
 	{502, H_UNKNOWN, H_BUSY, "BAD_GATEWAY"},
@@ -716,11 +730,26 @@ tidy(RspConversation *c)
 		rsp_cleanup(c, "GET", path);
 }
 
+/* Nothing of the operation was carried out by an order that is through. */
+static bool
+untouched(const RspOperation *op)
+{
+	return memo_text(op, "look") == NULL && !memo_flag(op, "lost") &&
+		!memo_flag(op, "disabled") && !(op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE);
+}
+
+/* What the queue's row has as step while the operation waits. */
+static EimStep
+rest(const RspOperation *op)
+{
+	return untouched(op) ? STEP_CREATE : STEP_LOOKUP;
+}
+
 /* No request could be made; nothing was sent. */
 static void
 no_memory(RspConversation *c)
 {
-	c->op->step = STEP_CREATE;
+	c->op->step = rest(c->op);
 	rsp_wait(c, c->op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, RETRY_MAX_MS,
 			 "INTERNAL", "out of memory");
 	tidy(c);
@@ -735,6 +764,9 @@ psmo(const RspOperation *op, const char *name, const char *card)
 
 	if (ok && strcmp(name, "listProfileInfo") != 0 && strcmp(name, "unsetFallbackAttribute") != 0)
 		ok = put(input, "iccid", json_string(card));
+
+	if (ok && strcmp(name, "listProfileInfo") == 0 && memo_flag(op, "narrow"))
+		ok = put(input, "tagList", json_string(NARROW_TAGS));
 
 	/* the eIM wants rollback behind iccid, and never left out */
 	if (ok && strcmp(name, "enable") == 0)
@@ -839,6 +871,7 @@ order_text(const char *eid, json_t *order)
 
 static void look_for_order(RspConversation *c);
 static void vanished(RspConversation *c);
+static void withdrawn(RspConversation *c);
 
 /* Hands in the current order, if no other can be open. */
 static void
@@ -853,6 +886,11 @@ send_order(RspConversation *c)
 	if (op->ask_first)
 	{
 		look_for_order(c);
+		return;
+	}
+	if (op->cancel_asked && untouched(op))
+	{
+		withdrawn(c);
 		return;
 	}
 	json = order_json(c, order);
@@ -1056,6 +1094,20 @@ finish(RspConversation *c)
 	show_last(op);
 }
 
+/* It was to be cancelled, and nothing of it was carried out or will be. */
+static void
+withdrawn(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	tidy(c);
+	op->step = STEP_CREATE;
+	rsp_note(c, "cancelled", "");
+	rsp_fail(c, "CANCELLED", "cancelled before the device had carried it out");
+	c->action.cancelled = true;
+	show_last(op);
+}
+
 /* The order that was under way has had its effect. */
 static void
 act_done(RspConversation *c)
@@ -1101,7 +1153,7 @@ later(RspConversation *c, const HttpAnswer *answer, bool trouble, const char *co
 {
 	RspOperation *op = c->op;
 
-	op->step = STEP_CREATE;
+	op->step = rest(op);
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING,
 			 retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), code, message);
 	c->action.server_trouble = trouble;
@@ -1117,7 +1169,7 @@ park(RspConversation *c, const HttpAnswer *answer, const char *code, const char 
 {
 	int64_t		delay = retry_delay(c->op, answer, PARK_BASE_MS, PARK_MAX_MS);
 
-	c->op->step = STEP_CREATE;
+	c->op->step = rest(c->op);
 	rsp_wait(c, RSP_PHASE_PARKED, delay, code, message);
 	tidy(c);
 }
@@ -1129,7 +1181,7 @@ busy(RspConversation *c, const EimRow *row, const char *said)
 	RspOperation *op = c->op;
 
 	retire(op);
-	op->step = STEP_CREATE;
+	op->step = rest(op);
 	rsp_wait(c, RSP_PHASE_RETRYING, retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), row->code,
 			 row->message);
 	rsp_said(c, said, NULL);
@@ -1167,10 +1219,11 @@ wait_device(RspConversation *c, bool working)
 	if (op->polls < 1000)
 		op->polls++;
 	op->failures = 0;
-	op->step = STEP_CREATE;
+	op->step = rest(op);
 	rsp_note(c, "not-yet", "");
 	rsp_wait(c, RSP_PHASE_WAITING_DEVICE, delay, "",
 			 working ? "the device is carrying out the order" :
+			 op->cancel_asked ? "to be cancelled when the eIM gives up waiting for the device" :
 			 "the order waits for the device to fetch it");
 	tidy(c);
 }
@@ -1188,7 +1241,7 @@ wait_unknown(RspConversation *c, int64_t until, const char *message)
 		delay = until - op->now_ms;
 	if (delay < POLL_BASE_MS)
 		delay = POLL_BASE_MS;
-	op->step = STEP_CREATE;
+	op->step = rest(op);
 	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
 }
 
@@ -1313,8 +1366,9 @@ not_now(RspConversation *c, const HttpAnswer *answer, HttpMeaning meaning, const
 			later(c, answer, false, row->code, "the server asks to try again later");
 			return true;
 		case H_BUSY:
+			/* 500 is a crash of the eIM's handler at this request, not of the eIM */
 			rsp_note(c, "try-later", row->code);
-			later(c, answer, true, row->code, "the server has trouble");
+			later(c, answer, answer->status != 500, row->code, "the server has trouble");
 			return true;
 		case H_PARK:
 			rsp_note(c, "refused", row->code);
@@ -1864,7 +1918,7 @@ noshow(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 	if (op->now_ms - op->last_sent_ms < LEAST_LIFE_MS)
 	{
 		/* an eIM that has no patience at all is not to be asked without end */
-		op->step = STEP_CREATE;
+		op->step = rest(op);
 		rsp_wait(c, RSP_PHASE_RETRYING, retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), "TIMEOUT",
 				 "the eIM gives devices no time to fetch the order");
 		tidy(c);
@@ -1985,6 +2039,7 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 				/* each order raises the counter by one: that does not help here */
 				memo_clear(op, "replays");
 				retire(op);
+				op->step = rest(op);
 				rsp_park(c, row->code, row->message);
 				rsp_said(c, verdict->said, NULL);
 			}
@@ -2011,6 +2066,16 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 	unclear(c, row, verdict->said);
 }
 
+/* Lists to come ask for what they must have alone, or for all. */
+static void
+narrow(RspOperation *op, bool alone)
+{
+	if (alone)
+		memo_set_flag(op, "narrow");
+	else
+		memo_clear(op, "narrow");
+}
+
 static void
 list_ended(RspConversation *c, const EimVerdict *verdict)
 {
@@ -2023,6 +2088,8 @@ list_ended(RspConversation *c, const EimVerdict *verdict)
 		const EimRow *row = verdict->row;
 
 		rsp_note(c, "failed", verdict->said);
+		if (row->name != NULL && strcmp(row->name, "resultSizeOverflow") == 0)
+			narrow(op, true);
 		if (row->meaning == M_RETRY)
 			busy(c, row, verdict->said);
 		else if (row->meaning == M_UNCLEAR || row->meaning == M_REPLAY)
@@ -2220,6 +2287,10 @@ killed(RspConversation *c, const HttpAnswer *answer)
 	memo_clear(op, "kill");
 	memo_push(op, "past", op->rsp_operation_id, MAX_PAST);
 	op->rsp_operation_id[0] = '\0';
+
+	/* perhaps it was a name on the eUICC that is not UTF-8 */
+	if (is_list(op))
+		narrow(op, !memo_flag(op, "narrow"));
 	unclear(c, &eim_unreadable, "");
 }
 
@@ -2318,41 +2389,45 @@ vanished(RspConversation *c)
 	look_for_order(c);
 }
 
-/* Whether the order was made cannot be found out now. */
+/*
+ * Whether the order was made cannot be found out now.  crash: the eIM cannot
+ * list its orders at all, which is so where there are more than 52 of them, and
+ * may be so for good.
+ */
 static void
-search_failed(RspConversation *c, const HttpAnswer *answer, const char *code, const char *message)
+search_failed(RspConversation *c, const HttpAnswer *answer, bool crash, const char *code,
+			  const char *message)
 {
 	RspOperation *op = c->op;
 	int64_t		until;
 	bool		enough = out_of_patience(op);
 
 	end_search(op);
-	if (!op->unresolved)
-	{
-		/* nothing is known to have been sent */
-		if (!enough)
-			later(c, answer, false, code, message);
-		else
-		{
-			memo_clear(op, "bad");
-			op->step = STEP_CREATE;
-			rsp_park(c, code, message);
-		}
-		return;
-	}
 	until = sent_at(op) + c->server->unknown_hold_ms;
 	if (until < sent_at(op) + c->server->timeout_ms + GRACE_MS)
 		until = sent_at(op) + c->server->timeout_ms + GRACE_MS;
-	if (!enough || op->now_ms < until)
+	if (!enough || (op->now_ms < until && (crash || op->unresolved)))
 		later(c, answer, false, code, message);
-	else if (is_list(op) || memo_flag(op, "vanished"))
+	else if (crash || (op->unresolved && (is_list(op) || memo_flag(op, "vanished"))))
 	{
-		/* one more list does no harm */
+		/*
+		 * One more list does no harm; and by now the order was fetched, or the
+		 * eIM has given up waiting for the device.
+		 */
 		memo_clear(op, "bad");
+		memo_clear(op, "since");
 		memo_clear(op, "vanished");
 		op->unresolved = false;
+		op->ask_first = false;
 		op->failures = 0;
 		unclear(c, &eim_unreadable, "");
+	}
+	else if (!op->unresolved)
+	{
+		/* nothing is known to have been sent */
+		memo_clear(op, "bad");
+		op->step = rest(op);
+		rsp_park(c, code, message);
 	}
 	else
 		fail(c, "OUTCOME_UNKNOWN",
@@ -2369,7 +2444,7 @@ not_found(RspConversation *c)
 
 	if (memo_flag(op, "blind"))
 	{
-		search_failed(c, NULL, "INTERNAL", "one of the server's orders cannot be understood");
+		search_failed(c, NULL, false, "INTERNAL", "one of the server's orders cannot be understood");
 		return;
 	}
 	end_search(op);
@@ -2382,6 +2457,7 @@ not_found(RspConversation *c)
 		 */
 		op->ask_first = false;
 		op->failures = 0;
+		memo_clear(op, "since");
 		if (!is_list(op))
 			memo_set_flag(op, "lost");
 		send_order(c);
@@ -2488,20 +2564,28 @@ listed(RspConversation *c, const HttpAnswer *answer)
 	if (!good_status(answer))
 	{
 		row = http_row(answer->status);
-		if (!not_now(c, answer, row->get, row))
+		if (answer->status == 500)
+		{
+			rsp_note(c, "try-later", row->code);
+			search_failed(c, answer, true, row->code, "the server cannot list its orders");
+		}
+		else if (!not_now(c, answer, row->get, row))
 		{
 			rsp_note(c, "refused", row->code);
-			search_failed(c, answer, row->code, "the server does not say which orders it has");
+			search_failed(c, answer, false, row->code,
+						  "the server does not say which orders it has");
 		}
 		return;
 	}
 	root = answer_json(answer, &reason);
 	list = json_object_get(root, "resourceIdList");
+	if (list == NULL)
+		list = json_object_get(root, "resource_id_list");	/* early versions */
 	if (!json_is_array(list))
 	{
 		rsp_note(c, "bad-answer", root == NULL ? reason : "the answer is not a list of orders");
 		json_decref(root);
-		search_failed(c, answer, "INTERNAL", "the server's answer cannot be understood");
+		search_failed(c, answer, false, "INTERNAL", "the server's answer cannot be understood");
 		return;
 	}
 	ids = ids_to_find(op, list, &strange);
@@ -2530,7 +2614,7 @@ listed(RspConversation *c, const HttpAnswer *answer)
 		memo_clear(op, "more");
 	put(op->memo, "unknown", first_ids(ids, MAX_KEPT));
 	rsp_candidates(c, ids);
-	op->step = STEP_CREATE;
+	op->step = rest(op);
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
 			 "the order is looked for at the server");
 }
@@ -2568,7 +2652,7 @@ find_next(RspConversation *c, int n)
 	}
 	if (n >= MAX_FINDS)
 	{
-		op->step = STEP_CREATE;
+		op->step = rest(op);
 		rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
 				 "the order is looked for at the server");
 		return;
@@ -2861,6 +2945,7 @@ const RspDriver rsp_eim = {
 	.check = eim_check,
 	.state_allowed = eim_state_allowed,
 	.can_ask = true,
+	.can_withdraw = true,
 	.begin = eim_begin,
 	.answer = eim_answer
 };

@@ -170,7 +170,7 @@ static const EimRow eim_rows[] = {
 	{"procedureError", -1, "badOrder", M_FINAL, "INTERNAL",
 	"the eIM does not understand the order"},
 	{"procedureError", -1, "abortedOrder", M_UNCLEAR, "ABORTED",
-	"the eIM was restarted while it was at the order"},
+	"the eIM broke the order off: it was restarted, or the SM-DP+ gave no answer"},
 	{"procedureError", -1, "stuckOrder", M_UNCLEAR, "TIMEOUT",
 	"the device did not end the order in time"},
 	{"procedureError", -1, "noshowOrder", M_NOSHOW, "TIMEOUT",
@@ -262,7 +262,8 @@ object_row(const char *key, const json_t *value, EimVerdict *verdict)
 	}
 	if (strcmp(key, "listProfileInfoResult") != 0)
 		return &eim_other;
-	if (json_is_string(result) && strcasecmp(json_string_value(result), "successResult") == 0)
+	if (json_is_string(result) && (strcasecmp(json_string_value(result), "successResult") == 0 ||
+								   strcasecmp(json_string_value(result), "ok") == 0))
 	{
 		verdict->list = json_object_get(value, "profileInfoList");
 		return json_is_array(verdict->list) ? NULL : &eim_other;

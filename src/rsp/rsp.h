@@ -159,6 +159,8 @@ typedef struct RspOperation
 	 * (rows of an earlier timeline).  Cleared by the driver.
 	 */
 	bool		ask_first;
+	bool		cancel_asked;	/* it is to end CANCELLED where nothing of it
+								 * was carried out */
 
 	/* the driver's own, kept in the operation's queue row between turns */
 	int			step;			/* 0 at first */
@@ -333,6 +335,9 @@ typedef struct RspDriver
 
 	/* true: an RSP of this protocol can be asked what became of a request */
 	bool		can_ask;
+
+	/* true: op->cancel_asked is heeded; esim_cancel() asks so */
+	bool		can_withdraw;
 
 	void		(*begin) (RspConversation *c);
 	void		(*answer) (RspConversation *c, const HttpAnswer *answer);

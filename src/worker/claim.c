@@ -146,7 +146,7 @@ enum
 	C_PROFILE_TYPE, C_SMDS, C_FINAL, C_SUBSCRIPTION, C_FLEET, C_OPTIONS, C_PROFILE, C_CONFIRMATION,
 	C_STATE, C_FALLBACK, C_PORT, C_RSP_ID, C_PROFILE_ICCID, C_RETIRED, C_PHASE, C_DEPENDENCY,
 	C_FLEET_RSP_ID, C_GENERATE, C_RELEASE, C_SETTINGS, C_RESERVED_EID, C_PROFILE_MATCHING, C_PROFILE_SMDP,
-	C_SIM_ID, C_SUBSCRIPTION_NOW, C_PROFILE_CODE, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT,
+	C_SIM_ID, C_SUBSCRIPTION_NOW, C_PROFILE_CODE, C_SYSTEM, C_TIMELINE, C_DATABASE, C_INTENT, C_CANCEL_ASKED,
 	C_SERVER, C_OUTCOME			/* of deferred ones only */
 };
 
@@ -164,7 +164,7 @@ enum
 	" o.generate_matching_id, o.release, o.settings::text, f.reserved_eid::text, f.matching_id, f.smdp_address, f.sim_id, f.subscription_status::text," \
 	" CASE WHEN o.kind = 'download' AND o.activation_code IS NULL THEN coalesce(f.activation_code::text," \
 	"  '1$' || f.smdp_address || '$' || coalesce(f.matching_id, '')) END," \
-	" p.system_identifier, p.timeline, p.database, p.intent"
+	" p.system_identifier, p.timeline, p.database, p.intent, p.cancel_asked"
 
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
@@ -323,6 +323,7 @@ make_task(HeapTuple tuple, TupleDesc desc)
 	op->attempts = task_number(tuple, desc, C_ACTING, INT4OID);
 	op->unresolved = task_number(tuple, desc, C_UNRESOLVED, BOOLOID);
 	op->ask_first = task_number(tuple, desc, C_ASK_FIRST, BOOLOID);
+	op->cancel_asked = task_number(tuple, desc, C_CANCEL_ASKED, BOOLOID);
 	op->step = task_number(tuple, desc, C_STEP, INT2OID);
 	op->polls = task_number(tuple, desc, C_POLLS, INT4OID);
 	op->failures = task_number(tuple, desc, C_FAILURES, INT4OID);

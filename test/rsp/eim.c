@@ -18,6 +18,12 @@
 #include "rspsim.h"
 
 #define MAX_PSMOS		16
+
+/* the list of orders is made in pieces beyond 2048 bytes, and the handler takes one only */
+#define MAX_LISTED		52
+
+/* cowboy's limit of a form */
+#define MAX_FORM		64000
 #define DEBUGINFO		"836400046E6F6E65"
 
 typedef enum Facility
@@ -89,6 +95,7 @@ typedef struct Settings
 	uint32_t	expired_s;
 	uint32_t	work_ms;		/* how long a device is at an order */
 	bool		v12;			/* SGP.32 v1.2: fallback */
+	bool		long_lists;		/* unlike the real one, lists any number of orders */
 	uint32_t	list_tick;		/* when the orders were listed last */
 	uint64_t	created;
 	uint64_t	fetched;
@@ -124,7 +131,7 @@ settings_of(uint16_t server)
 
 /*
  * Settings of a server: {"noshow_s", "stuck_s", "expired_s", "work_ms",
- * "v12"}.  False, with a message, at the first that is unknown or wrong.
+ * "v12", "long_lists"}.  False, with a message, at the first that is unknown or wrong.
  */
 bool
 eim_configure(Server *server, json_t *config, char *error, size_t size)
@@ -153,6 +160,8 @@ eim_configure(Server *server, json_t *config, char *error, size_t size)
 			s->work_ms = json_integer_value(value);
 		else if (strcmp(key, "v12") == 0 && json_is_boolean(value))
 			s->v12 = json_is_true(value);
+		else if (strcmp(key, "long_lists") == 0 && json_is_boolean(value))
+			s->long_lists = json_is_true(value);
 		else
 		{
 			snprintf(error, size, "eim.%.64s is unknown or has a wrong value", key);
@@ -163,6 +172,12 @@ eim_configure(Server *server, json_t *config, char *error, size_t size)
 }
 
 /* ---- small things ---- */
+
+static bool
+is_hex(char c)
+{
+	return c != '\0' && strchr("0123456789abcdefABCDEF", c) != NULL;
+}
 
 static Id
 id_key(const char *id)
@@ -332,8 +347,14 @@ static Order *
 order_find(const Request *request, Facility facility, const char *id, uint32_t *index)
 {
 	Order	   *order;
+	size_t		length = strcspn(id, "/");
+	char		key[37];
 
-	if (!idtable_find(&by_id, id_key(id), index))
+	if (length != sizeof(key) - 1)
+		return NULL;
+	memcpy(key, id, length);
+	key[length] = '\0';
+	if (!idtable_find(&by_id, id_key(key), index))
 		return NULL;
 	age(*index);
 	order = order_get(*index);
@@ -391,9 +412,12 @@ put_reason(Buf *out, const Settings *s, const char *reason)
 	return true;
 }
 
+/* tags: hexadecimal, NULL: all */
 static void
-put_profiles(Buf *out, const Settings *s, const Euicc *euicc)
+put_profiles(Buf *out, const Settings *s, const Euicc *euicc, const char *tags)
 {
+	bool		whole = tags == NULL;
+	bool		states = whole || strstr(tags, "9F70") != NULL;
 	uint32_t	next;
 
 	buf_format(out, "%s{\"listProfileInfoResult\":{\"finalResult\":\"successResult\","
@@ -404,12 +428,16 @@ put_profiles(Buf *out, const Settings *s, const Euicc *euicc)
 
 		buf_text(out, next == euicc->first_profile ? "{\"iccid\":" : ",{\"iccid\":");
 		put_card(out, profile->iccid);
-		buf_format(out, ",\"isdpAid\":\"A0000005591010FFFFFFFF8900%04X00\",\"profileState\":\"%s\","
-				   "\"serviceProviderName\":\"rspsim\",\"profileName\":\"virtual\"",
-				   (next + 15) & 0xffff, profile->state == PROFILE_ENABLED ? "enabled" : "disabled");
-		if (s->v12 && profile->fallback)
+		if (whole)
+			buf_format(out, ",\"isdpAid\":\"A0000005591010FFFFFFFF8900%04X00\"", (next + 15) & 0xffff);
+		if (states)
+			buf_format(out, ",\"profileState\":\"%s\"",
+					   profile->state == PROFILE_ENABLED ? "enabled" : "disabled");
+		if (whole)
+			buf_text(out, ",\"serviceProviderName\":\"rspsim\",\"profileName\":\"virtual\"");
+		if (whole && s->v12 && profile->fallback)
 			buf_text(out, ",\"fallbackAttribute\":true");
-		buf_text(out, ",\"profileClass\":\"operational\"}");
+		buf_text(out, whole ? ",\"profileClass\":\"operational\"}" : "}");
 	}
 	buf_text(out, "]}}");
 }
@@ -537,6 +565,9 @@ carry_out_psmos(Order *order, Buf *out)
 			good = json_object_size(input) == 1 && strcmp(first, "iccid") == 0;
 		else if (strcmp(name, "getRAT") == 0 || strcmp(name, "unsetFallbackAttribute") == 0)
 			good = json_object_size(input) == 0;
+		else if (strcmp(name, "listProfileInfo") == 0)
+			good = json_object_size(input) == 0 ||
+				(json_object_size(input) == 1 && json_is_string(json_object_get(input, "tagList")));
 	}
 	for (i = 0; i < json_array_size(list) && good; i++)
 	{
@@ -550,7 +581,8 @@ carry_out_psmos(Order *order, Buf *out)
 		{
 			if (!changed)
 			{
-				put_profiles(out, s, euicc_get(order->euicc));
+				put_profiles(out, s, euicc_get(order->euicc),
+							 json_string_value(json_object_get(input, "tagList")));
 				continue;
 			}
 			buf_format(out, "%s{\"listProfileInfoResult\":{\"finalResult\":\"errorResult\"}}",
@@ -631,9 +663,9 @@ carry_out(uint32_t index)
 	{
 		if (order->operations[0] == 0)
 		{
-			/* the fetch of a malformed download crashes */
-			buf_free(&out);
-			return NULL;
+			/* the fetch of a malformed download crashes, which breaks it off */
+			buf_text(&out, "{\"procedureError\":\"abortedOrder\"}]");
+			return take_text(&out);
 		}
 		carry_out_download(order, &out);
 	}
@@ -793,6 +825,14 @@ eim_error(Request *request, int status, const char *code, const char *message)
 	buf_clear(&request->out);
 }
 
+/* cowboy's answer to what is no form, or too large for one */
+static void
+no_form(Request *request, int status)
+{
+	settings_of(request->server->index)->refused++;
+	eim_error(request, status, NULL, NULL);
+}
+
 static void
 crash(Request *request)
 {
@@ -830,20 +870,40 @@ split_path(const char *path, Facility *facility, Verb *verb, const char **id)
 		path++;
 	if (*verb == VERB_LOOKUP || *verb == VERB_DELETE)
 	{
+		const char *end = strchr(path, '/');
+
+		/* a slash at the end counts for nothing */
 		*id = path;
-		return *path != '\0' && strchr(path, '/') == NULL;
+		return *path != '\0' && *path != '/' && (end == NULL || end[1] == '\0');
 	}
 	return *path == '\0';
 }
 
 /*
  * The body as cowboy's read_urlencoded_body gives it: one key without a value.
- * False: it is not that, and the handler crashes.
+ * False: it is not that, and the handler crashes; or status says what cowboy
+ * answers by itself.
  */
 static bool
-read_as_form(const Buf *body, Buf *out)
+read_as_form(const Buf *body, Buf *out, int *status)
 {
 	size_t		i;
+
+	*status = 500;
+	if (body->length > MAX_FORM)
+	{
+		*status = 413;
+		return false;
+	}
+	for (i = 0; i < body->length; i++)
+	{
+		if (body->data[i] == '%' && (i + 2 >= body->length || !is_hex(body->data[i + 1]) ||
+									 !is_hex(body->data[i + 2])))
+		{
+			*status = 400;
+			return false;
+		}
+	}
 
 	for (i = 0; i < body->length; i++)
 	{
@@ -858,11 +918,8 @@ read_as_form(const Buf *body, Buf *out)
 		{
 			char		hex[3] = {0};
 
-			if (i + 2 >= body->length)
-				return false;
 			memcpy(hex, body->data + i + 1, 2);
-			if (strspn(hex, "0123456789abcdefABCDEF") != 2 || sscanf(hex, "%2x", &octet) != 1)
-				return false;
+			octet = strtoul(hex, NULL, 16);
 			buf_char(out, (char) octet);
 			i += 2;
 		}
@@ -872,16 +929,16 @@ read_as_form(const Buf *body, Buf *out)
 	return true;
 }
 
-/* The resource of a create; NULL: it would crash the handler. */
+/* The resource of a create; NULL: there is none, the answer is status. */
 static json_t *
-read_resource(const Buf *body)
+read_resource(const Buf *body, int *status)
 {
 	Buf			text = {0};
 	json_t	   *json = NULL;
 	const char *first;
 	const char *second;
 
-	if (body->length > 0 && read_as_form(body, &text) && text.length > 0)
+	if (read_as_form(body, &text, status) && text.length > 0)
 		json = json_loadb(text.data, text.length, 0, NULL);
 	buf_free(&text);
 	first = json_object_iter_key(json_object_iter(json));
@@ -902,6 +959,7 @@ eim_identify(Request *request)
 	const char *id;
 	json_t	   *resource = NULL;
 	json_t	   *value;
+	int			status;
 
 	request->endpoint = -1;
 	if (!split_path(request->path, &facility, &verb, &id))
@@ -909,7 +967,7 @@ eim_identify(Request *request)
 	request->endpoint = verb;
 	request->label = verbs[verb].label;
 	if (verb == VERB_CREATE)
-		resource = request->json = read_resource(&request->body);
+		resource = request->json = read_resource(&request->body, &status);
 	else if (*id != '\0')
 	{
 		uint32_t	index;
@@ -1047,7 +1105,10 @@ create(Request *request, Facility facility)
 
 	if (request->json == NULL)
 	{
-		crash(request);
+		int			status;
+
+		json_decref(read_resource(&request->body, &status));
+		no_form(request, status);
 		return;
 	}
 	if (request->has_eid)
@@ -1171,8 +1232,23 @@ list(Request *request, Facility facility)
 {
 	Buf		   *out = &request->out;
 	const char *comma = "";
+	uint32_t	count = 0;
 	uint32_t	i;
 
+	for (i = 0; i < orders.count; i++)
+	{
+		Order	   *order = order_get(i);
+
+		age(i);
+		if (!order->deleted && order->server == request->server->index &&
+			order->facility == facility)
+			count++;
+	}
+	if (count > MAX_LISTED && !settings_of(request->server->index)->long_lists)
+	{
+		crash(request);
+		return;
+	}
 	if (request->answered_plainly)
 		settings_of(request->server->index)->list_tick = ledger_tick();
 	request->status = 200;
@@ -1184,9 +1260,6 @@ list(Request *request, Facility facility)
 
 		if (order->deleted || order->server != request->server->index ||
 			order->facility != facility)
-			continue;
-		age(i);
-		if (order->deleted)
 			continue;
 		buf_format(out, "%s\"%s\"", comma, order->id);
 		comma = ",";
@@ -1214,18 +1287,21 @@ eim_handle(Request *request)
 	bool		get = strcmp(request->method, "GET") == 0;
 	bool		post = strcmp(request->method, "POST") == 0;
 
-	if (!get && !post)
+	bool		root = request->path[0] == '\0' || strcmp(request->path, "/") == 0;
+
+	/* the router comes first */
+	if (!root && !split_path(request->path, &facility, &verb, &id))
+		eim_error(request, 404, NULL, NULL);
+	else if (!get && !post)
 		eim_error(request, 405, NULL, NULL);
 	else if (accept != NULL && strstr(accept, "application/json") == NULL &&
 			 strstr(accept, "*/*") == NULL && strstr(accept, "application/*") == NULL)
 		eim_error(request, 406, NULL, NULL);
-	else if (get && (request->path[0] == '\0' || strcmp(request->path, "/") == 0))
+	else if (get && root)
 		info(request);
-	else if (!split_path(request->path, &facility, &verb, &id))
-		eim_error(request, 404, NULL, NULL);
 	else if (post && (content_type == NULL || strcasecmp(content_type, "application/json") != 0))
 		eim_error(request, 415, NULL, NULL);
-	else if (post != (verb == VERB_CREATE))
+	else if (root || post != (verb == VERB_CREATE))
 		crash(request);
 	else if (verb == VERB_CREATE)
 		create(request, facility);

@@ -161,7 +161,9 @@ is 'a raw = : 500' "$status" 500
 download '1$SM-DP.EXAMPLE.COM$X&1'
 is 'a raw & : 500' "$status" 500
 download '1$SM-DP.EXAMPLE.COM$X%zz'
-is 'a raw %: 500' "$status" 500
+is 'a raw %: 400' "$status" 400
+create psmo "{\"eidValue\":\"$eid\",\"order\":{\"psmo\":[$enable_a]},\"x\":\"$(head -c 64000 /dev/zero | tr '\0' x)\"}"
+is 'too long for a form: 413' "$status" 413
 download '1$SM-DP+.EXAMPLE.COM$X'
 lookup download
 like 'a raw + becomes a blank' "$body" '1$SM-DP .EXAMPLE.COM$X'
@@ -195,10 +197,30 @@ lookup download
 unlike 'a malformed download is accepted' "$status" 500
 create download "{\"eidValue\":\"$eid\",\"order\":{\"activationCode\":\"1\$rsp.example.com\$X\"}}"
 lookup download
-like 'stays in work' "$body" '"status":"work"'
-advance 301000
-lookup download
-like 'and is stuck' "$body" '[{"procedureError":"stuckOrder"}]'
+like 'and broken off when it is fetched' "$body" '[{"procedureError":"abortedOrder"}]'
+request GET "$url/main/eim/download/lookup/$id/"
+like 'a slash at the end counts for nothing' "$body" abortedOrder
+request DELETE "$url/main/eim/nosuch/list"
+is 'the router comes before the method' "$status" 404
+psmo '{"listProfileInfo":{"tagList":"5A9F70"}}'
+like 'a list of what is asked for' "$(outcome)" "[{\"iccid\":\"$card_a\",\"profileState\":\"disabled\"},"
+psmo '{"listProfileInfo":{"taglist":"5A"}}'
+is 'the schema has another name for it' "$(outcome)" '[{"procedureError":"badPsmo"}]'
+
+# ---- a long list ----
+
+install
+for i in $(seq 52); do psmo '{"getRAT":{}}'; done
+request GET "$url/main/eim/psmo/list"
+is '52 orders are listed' "$status $(grep -o '"[0-9a-f-]*"' <<<"$body" | wc -l)" '200 52'
+psmo '{"getRAT":{}}'
+request GET "$url/main/eim/psmo/list"
+is '53 are too many' "$status" 500
+lookup psmo
+is 'the look-up of one goes on' "$status" 200
+settings '{"long_lists":true}'
+request GET "$url/main/eim/psmo/list"
+is 'unless it is told otherwise' "$status $(grep -o '"[0-9a-f-]*"' <<<"$body" | wc -l)" '200 53'
 
 # ---- SGP.32 v1.2 ----
 

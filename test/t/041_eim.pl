@@ -64,6 +64,15 @@ add_case(name => 'enable, create is refused three times with 500', kind => 'enab
 add_case(name => 'delete, answers to create, list and look-up lost', kind => 'delete',
 	rules => [ map { { path => "/$_", fault => 'reset_after_effect', count => 2 } } 'create', 'list', 'lookup' ]);
 
+# an eIM that has more than 52 orders cannot list them
+foreach my $kind (grep { $_ ne 'download of an unknown ICCID' } sort keys %shape)
+{
+	add_case(name => "$kind, create $_ and no list", kind => $kind, hurry => 1, eim => { v12 => $true },
+		rules => [ { path => '/create', count => 1, %{ $loss{$_} } }, { path => '/list', fault => 'status', status => 500 } ]) foreach 'reset', '500';
+}
+add_case(name => 'enable, create never arrives and no list', kind => 'enable', hurry => 1,
+	rules => [ { path => '/create', fault => 'timeout_before_effect', count => 1 }, { path => '/list', fault => 'status', status => 500 } ]);
+
 # ---- outcomes ----
 
 # A reason as the simulator takes it; without a rule's count it is told once.
@@ -233,8 +242,8 @@ outcome('enable', 'effect:[' . join(',', ('{"enableResult":"ok"}') x 20000) . ']
 
 # ---- statuses of HTTP ----
 
-my %park = map { $_ => 1 } 401, 403, 405, 406, 407, 501;
-foreach my $status (400, 401, 403, 404, 405, 406, 407, 408, 409, 410, 415, 418, 422, 425, 426, 429, 431, 451, 500, 501, 502, 503, 504, 505, 599,
+my %park = map { $_ => 1 } 401, 403, 405, 406, 407, 414, 415, 431, 501;
+foreach my $status (400, 401, 403, 404, 405, 406, 407, 408, 409, 410, 413, 414, 415, 418, 422, 425, 426, 429, 431, 451, 500, 501, 502, 503, 504, 505, 599,
 	204, 200, 300, 301, 302, 304, 307, 308)
 {
 	my $redirect = $status >= 300 && $status < 400;

@@ -1,6 +1,6 @@
 # test/t/064_eim_time.pl
-# The eIM and time: devices that come late, after days or never, an eIM that is restarted, and
-# others who hand in orders at the same eIM. Hours go by at once at the simulator; the worker's own
+# The eIM and time: devices that come late, after days or never, operations that are cancelled
+# meanwhile, an eIM that is restarted, and others who hand in orders at the same eIM. Hours go by at once at the simulator; the worker's own
 # waits are cut short.
 use strict;
 use warnings;
@@ -58,6 +58,10 @@ add_case(name => "$_, the device does not tell", kind => $_, group => 'silent', 
 	rules => [ { path => '/create', fault => 'device_unreported', count => 1 } ]) foreach @kinds[0 .. 6];
 add_case(name => 'refresh, the device does not tell', kind => 'refresh', group => 'silent', share => 'silent', hurry => 1,
 	rules => [ { path => '/create', fault => 'device_unreported', count => 1 } ]);
+# cancelled while their devices are away; of some the devices come before the eIM has given up
+add_case(name => "$_, cancelled while the device is away", kind => $_, group => 'cancelled', share => 'cancelled', expect => 'CANCELLED', %$offline,
+	effects => [], /^download/ ? (state => 'RELEASED') : (state => $shape{$_}[0])) foreach @kinds;
+add_case(name => "$_, cancelled too late", kind => $_, group => 'too late', share => 'too-late', %$offline) foreach @kinds;
 # many orders that are known lie at the eIM while one is lost
 add_case(name => "enable, one of many ($_)", kind => 'enable', group => 'many', share => 'many', %$offline) foreach 1 .. 40;
 add_case(name => 'enable, lost among many', kind => 'enable', group => 'lost', share => 'many', hurry => 1, later => 1,
@@ -80,6 +84,7 @@ ok(wait_until($node, $other_db, q(SELECT count(*) FROM esim_operation WHERE phas
 
 my %group;
 my %elsewhere;
+my $behind;
 my @run = run_cases($node, $db, $simulator,
 	before => sub {
 		my @all = @_;
@@ -103,7 +108,10 @@ my @run = run_cases($node, $db, $simulator,
 		$simulator->post('/eim/restart');
 
 		# one of many: what is known is not looked up
-		wait_phase('WAITING_DEVICE', map { @{ $group{$_} } } 'late', 'days', 'restart new', 'many', 'older', 'younger');
+		wait_phase('WAITING_DEVICE', map { @{ $group{$_} } } 'late', 'days', 'restart new', 'many', 'older', 'younger', 'cancelled', 'too late');
+		my $cancel = join("\n", map { "SELECT esim_cancel('$_->{id}');" } @{ $group{cancelled} }, @{ $group{'too late'} });
+		is(query($node, $db, "$cancel\n$cancel") =~ tr/t//, 2 * 2 * @kinds, 'cancelled: asked, again and again');
+		$behind = value($node, $db, "SELECT esim_refresh('$group{cancelled}[0]{eid}')");
 		EimCases::enqueue($node, $db, @{ $group{lost} });
 		wait_phase('DONE', map { @{ $group{$_} } } 'lost', 'shared');
 		is(value($node, $db, "SELECT count(*) FROM esim_attempt WHERE outcome = 'another' AND operation = '$group{lost}[0]{id}'"), '0',
@@ -116,6 +124,12 @@ my @run = run_cases($node, $db, $simulator,
 		wait_phase('DONE', map { @{ $group{$_} } } 'restart', 'restart new', 'older', 'younger', 'many');
 		is(value($node, $db, "SELECT count(*) FROM esim_attempt WHERE url LIKE '%/delete/$elsewhere{older}'"), '0', "the older one is not taken away");
 
+		# the lane is not freed before it is known; the device may be quicker
+		wait_phase('WAITING_DEVICE', @{ $group{cancelled} });
+		is(phases('BLOCKED', { id => $behind }), '1', 'cancelled: what is behind waits');
+		online(@{ $group{'too late'} });
+		wait_phase('DONE', @{ $group{'too late'} });
+
 		# expired: the order is taken away, and is not carried out when the device comes after all
 		wait_phase('DONE', @{ $group{never} });
 		ok(EimCases::hurry($node, $db, sub { !grep { eim_of($_)->{revoked} < 1 } @{ $group{never} } }), 'expired: taken away at the eIM');
@@ -127,6 +141,10 @@ my @run = run_cases($node, $db, $simulator,
 			advance(1820);
 			ok(EimCases::hurry($node, $db, sub { !grep { creates($_) < $time } @{ $group{late} } }, @{ $group{late} }, @{ $group{days} }), 'handed in again after noshow');
 		}
+		wait_phase('DONE', @{ $group{cancelled} });
+		is(join(' ', grep { $_ != 1 } map { creates($_) } @{ $group{cancelled} }), '', 'cancelled: not handed in again after noshow');
+		online(@{ $group{cancelled} });
+		ok(EimCases::hurry($node, $db, sub { phases('DONE', { id => $behind }) }, { id => $behind, hurry => 1 }), 'what is behind is carried out');
 		online(@{ $group{late} });
 		wait_phase('DONE', @{ $group{late} }, @{ $group{silent} });
 
@@ -164,6 +182,19 @@ ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$one'",
 my $looked = value($node, $db, qq(SELECT count(*) FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation JOIN esim_operation n ON n.id = '$one'
 	WHERE o.server = 'crowd' AND o.id <> n.id AND a.at > '$since' AND a.at < n.completed_at));
 cmp_ok($looked, '<', $crowd / 2, 'before all of the crowd are looked up');
+# more than 52 orders: the eIM cannot list them, and a lost one is not found; that is nobody else's trouble
+my ($lost, $next) = map { { eid => eid($_), iccid => iccid(4 * $_), hurry => 1 } } 1001 + $crowd, 1002 + $crowd;
+$simulator->post('/euicc', [ map { { eid => $_->{eid}, online => $true, profiles => [ { iccid => $_->{iccid}, state => 'DISABLED' } ] } } $lost, $next ]);
+$simulator->post('/fault', { server => 'crowd', eid => $lost->{eid}, path => '/create', fault => 'reset_after_effect', count => 1 });
+alter_server($node, $db, 'crowd', unknown_hold => '2 s');
+$node->safe_psql($db, join("\n", map { "INSERT INTO esim_device (eid, server) VALUES ('$_->{eid}', 'crowd'); INSERT INTO esim_profile (iccid, eid, state) VALUES ('$_->{iccid}', '$_->{eid}', 'DISABLED');" } $lost, $next));
+$lost->{id} = value($node, $db, "SELECT esim_enable('$lost->{iccid}')");
+ok(EimCases::hurry($node, $db, sub { value($node, $db, "SELECT count(*) FROM esim_attempt WHERE operation = '$lost->{id}' AND url LIKE '%/list' AND http_status = 500") >= 6 }, $lost), 'no list');
+$next->{id} = value($node, $db, "SELECT esim_enable('$next->{iccid}')");
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$next->{id}'", 'SUCCESS'), 'others go on');
+ok(EimCases::hurry($node, $db, sub { value($node, $db, "SELECT result FROM esim_operation WHERE id = '$lost->{id}'") eq 'SUCCESS' }, $lost), 'the eUICC says what became of it')
+  or diag(query($node, $db, "SELECT phase, phase_reason, error_code FROM esim_operation WHERE id = '$lost->{id}'"));
+is(creates($lost), '2', 'by a list of its profiles, not by another order');
 ok(wait_until($node, $db, qq(SELECT count(*) > 20 FROM esim_attempt a JOIN esim_operation o ON o.id = a.operation WHERE o.server = 'crowd' AND a.at > '$since'), 't'),
 	'they are looked up as well');
 is(join(', ', map { $_->{name} } grep { $_->{group} !~ /older/ && $eim->{ $_->{tenant} }{overlaps} } @run), '', 'never two open orders of one eUICC, but for the one of somebody else');

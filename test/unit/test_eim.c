@@ -1357,9 +1357,44 @@ test_special(void)
 	check(fails("INCOMPATIBLE_STATE"), "refused, and no list can be had");
 }
 
+#define NARROW \
+	"{\"eidValue\":\"" EID1 "\",\"order\":{\"psmo\":[{\"listProfileInfo\":{\"tagList\":\"5A9F70\"}}]}}"
+
 static void
 test_lists(void)
 {
+	int			i;
+
+	/* a name that is not UTF-8 crashes each look-up */
+	setup(RSP_REFRESH);
+	begin();
+	order(ID1);
+	for (i = 0; i < 20 && conv.action.type == RSP_ACT_ASK && strstr(last_path, "/lookup/"); i++)
+	{
+		answer(500, "");
+		again();
+	}
+	check(path_is("GET /psmo/delete/" ID1), "a list that cannot be told is taken away");
+	answer(200, "{\"status\":\"deleted\"}");
+	check(waits(RSP_PHASE_RETRYING), "another one is asked for later");
+	again();
+	check(sends_to("POST /psmo/create") && body_is(NARROW), "of ICCIDs and states alone");
+	order(ID2);
+	done(LIST("{\"iccid\":\"" CARD1 "\",\"profileState\":\"enabled\"}"));
+	check(is(RSP_ACT_DONE) && conv.nreports == 1 && conv.reports_whole &&
+		  conv.reports[0].state == RSP_STATE_ENABLED, "and read");
+	setup(RSP_REFRESH);
+	begin();
+	order(ID1);
+	done("[{\"processingTerminated\":\"resultSizeOverflow\"}]");
+	again();
+	check(sends_to("POST /psmo/create") && body_is(NARROW), "a list that became too long");
+	setup(RSP_REFRESH);
+	begin();
+	order(ID1);
+	done("[{\"listProfileInfoResult\":{\"finalResult\":\"ok\",\"profileInfoList\":[]}}]");
+	check(is(RSP_ACT_DONE) && conv.reports_whole, "finalResult of an early version");
+
 	setup(RSP_REFRESH);
 	begin();
 	order(ID1);
@@ -1404,6 +1439,102 @@ test_lists(void)
 	check(waits(RSP_PHASE_RETRYING), "success without a list");
 }
 
+/* ----- somebody wants it cancelled ----- */
+
+static bool
+cancelled(void)
+{
+	return fails("CANCELLED") && conv.action.cancelled && !op.unresolved;
+}
+
+static void
+test_cancel(void)
+{
+	static const RspKind kinds[] = {RSP_DOWNLOAD, RSP_ENABLE, RSP_DISABLE, RSP_DELETE, RSP_REFRESH};
+	size_t		i;
+
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+	{
+		setup(kinds[i]);
+		begin();
+		order(ID1);
+		answer(200, told("new", "[]"));
+		op.cancel_asked = true;
+		again();
+		answer(200, told("new", "[]"));
+		check(waits(RSP_PHASE_WAITING_DEVICE) && sends == 1 && strstr(conv.action.message, "cancelled"),
+			  "%s: it waits until nobody can fetch the order", rsp_kind_name(kinds[i]));
+		again();
+		noshow();
+		check(cancelled() && sends == 1, "then it is cancelled");
+	}
+
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	op.cancel_asked = true;
+	done("[{\"enableResult\":\"ok\"}]");
+	check(is(RSP_ACT_DONE), "the device was quicker");
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	op.cancel_asked = true;
+	done("[{\"enableResult\":\"catBusy\"}]");
+	again();
+	check(cancelled() && sends == 1, "the eUICC was busy: not once more");
+	setup(RSP_ENABLE);
+	begin();
+	answer_outcome(HTTP_LOST);
+	op.cancel_asked = true;
+	no_orders();
+	check(cancelled() && sends == 1, "the order was never made");
+
+	/* not where something may have been carried out */
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	op.cancel_asked = true;
+	done("[{\"procedureError\":\"stuckOrder\"}]");
+	check(lists(), "nobody knows: the eUICC is asked");
+	order(ID2);
+	noshow();
+	check(lists() && sends == 3, "and is asked until it answers");
+	order(ID3);
+	done("[{\"listProfileInfoResult\":{\"finalResult\":\"errorResult\"}}]");
+	check(waits(RSP_PHASE_RETRYING) && op.step != 0, "meanwhile it cannot be cancelled at once");
+	again();
+	order(ID4);
+	done(LIST(ENTRY(CARD1, "enabled")));
+	check(is(RSP_ACT_DONE), "it was carried out");
+	setup(RSP_DOWNLOAD);
+	op.activate_on_download = true;
+	begin();
+	order(ID1);
+	op.cancel_asked = true;
+	done("[{\"profileInstallationResult\":{\"finalResult\":\"successResult\",\"iccid\":\"" CARD1 "\"}}]");
+	check(sends_to("POST /psmo/create") && strstr(last_body, "enable"), "downloaded: goes on");
+	order(ID2);
+	done("[{\"enableResult\":\"catBusy\"}]");
+	check(waits(RSP_PHASE_RETRYING) && op.step != 0, "cannot be cancelled at once");
+	setup(RSP_DELETE);
+	op.state = RSP_STATE_ENABLED;
+	begin();
+	order(ID1);
+	op.cancel_asked = true;
+	done("[{\"disableResult\":\"ok\"},{\"deleteResult\":\"catBusy\"}]");
+	check(waits(RSP_PHASE_RETRYING) && op.step != 0, "half done: not at once either");
+	again();
+	check(sends_to("POST /psmo/create"), "goes on");
+
+	/* nothing was done: the queue's row says so */
+	setup(RSP_ENABLE);
+	begin();
+	order(ID1);
+	done("[{\"enableResult\":\"catBusy\"}]");
+	check(waits(RSP_PHASE_RETRYING) && op.step == 0 && op.rsp_operation_id[0] == '\0' &&
+		  !op.unresolved, "busy: can be cancelled at once");
+}
+
 /* ----- statuses of HTTP ----- */
 
 static void
@@ -1421,7 +1552,8 @@ test_http(void)
 		{405, 'P', 'P', "METHOD_NOT_ALLOWED"}, {406, 'P', 'P', "NOT_ACCEPTABLE"},
 		{407, 'P', 'P', "UNAUTHENTICATED"}, {408, 'R', 'R', "TIMEOUT"}, {409, 'R', 'R', "CONFLICT"},
 		{410, 'P', 'N', "GONE"}, {413, 'F', 'N', "INVALID_ARGUMENT"},
-		{415, 'F', 'N', "INVALID_ARGUMENT"}, {422, 'F', 'N', "INVALID_ARGUMENT"},
+		{414, 'P', 'P', "INVALID_ARGUMENT"}, {415, 'P', 'P', "UNSUPPORTED_MEDIA_TYPE"},
+		{422, 'F', 'N', "INVALID_ARGUMENT"}, {431, 'P', 'P', "INVALID_ARGUMENT"},
 		{425, 'R', 'R', "UNAVAILABLE"}, {429, 'R', 'R', "TOO_MANY_REQUESTS"},
 		{500, 'U', 'B', "INTERNAL"}, {501, 'P', 'P', "NOT_IMPLEMENTED"}, {502, 'U', 'B', "BAD_GATEWAY"},
 		{503, 'U', 'B', "UNAVAILABLE"}, {504, 'U', 'B', "TIMEOUT"}, {599, 'U', 'B', "INTERNAL"},
@@ -1823,6 +1955,46 @@ test_lost(void)
 			break;
 	}
 	check(lists() && sends == 2, "a refresh may be handed in twice");
+
+	/* an eIM that has more than 52 orders cannot list them */
+	setup(RSP_ENABLE);
+	begin();
+	answer_outcome(HTTP_LOST);
+	for (i = 0; i < 200; i++)
+	{
+		answer(500, "");
+		if (conv.action.type != RSP_ACT_WAIT || conv.action.server_trouble)
+			break;
+		again();
+	}
+	check(lists() && sends == 2 && op.now_ms >= T0 + HOUR,
+		  "a list that crashes: the eUICC is asked when the order can no longer be open");
+	order(ID2);
+	done(LIST(ENTRY(CARD1, "enabled")));
+	check(is(RSP_ACT_DONE) && sends == 2, "it had been carried out");
+	setup(RSP_ENABLE);
+	op.ask_first = true;
+	begin();
+	for (i = 0; i < 200; i++)
+	{
+		answer(500, "");
+		if (conv.action.type != RSP_ACT_WAIT || conv.action.server_trouble)
+			break;
+		again();
+	}
+	check(lists() && sends == 1 && !op.ask_first, "so is one of an earlier timeline");
+	order(ID2);
+	done(LIST(ENTRY(CARD1, "disabled")));
+	check(sends_to("POST /psmo/create") && strstr(last_body, "enable") != NULL,
+		  "and handed in, as it had not been");
+
+	/* an eIM of an early version */
+	setup(RSP_ENABLE);
+	begin();
+	remember();
+	answer_outcome(HTTP_LOST);
+	answer(200, "{\"resource_id_list\": [\"" ID1 "\"]}");
+	check(json_array_size(conv.candidates) == 1, "resource_id_list");
 
 	/* many orders */
 	setup(RSP_ENABLE);
@@ -2824,6 +2996,7 @@ main(void)
 	test_http();
 	test_strange();
 	test_lost();
+	test_cancel();
 	test_hostile();
 	test_model();
 	rsp_conversation_free(&conv);
