@@ -1427,13 +1427,13 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 
 	/* not available: by another's order, or by our own whose answer was lost */
-	if (again && result.row->meaning == M_STATE)
+	if (again && (result.row->meaning == M_STATE || unexplained(op, &result.said)))
 	{
 		op->unresolved = in_doubt(op);
 		send_confirm(c);
 		return;
 	}
-	if (memo_flag(op, "lost_confirm") || unexplained(op, &result.said))
+	if (memo_flag(op, "lost_confirm"))
 		fail_unknown(c, "answers were lost, and the SM-DP+ refuses the order now", &result.said);
 	else
 		fail(c, result.row->code, "the SM-DP+ refused the order", &result.said);
@@ -1521,7 +1521,7 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 	c->action.state = RSP_STATE_RELEASED;
 }
 
-/* Refused because of the profile's state. */
+/* Refused because of the profile's state, or nobody knows why after a lost order. */
 static void
 confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *result)
 {
@@ -1563,7 +1563,7 @@ confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *resu
 		}
 		return;
 	}
-	if (memo_flag(op, "lost_confirm"))
+	if (memo_flag(op, "lost_confirm") || unexplained(op, &result->said))
 		fail_unknown(c, "answers were lost, and the SM-DP+ neither takes nor confirms the order "
 					 "now", &result->said);
 	else
@@ -1622,11 +1622,13 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (memo_flag(op, "lost_confirm") && result.row->meaning == M_USED)
 		fail_unknown(c, "an answer was lost, and the MatchingID is in use now", &result.said);
-	else if (unexplained(op, &result.said))
+	else if (!unexplained(op, &result.said))
+		fail(c, result.row->code, "the SM-DP+ refused to confirm the order", &result.said);
+	else if (ordered(op)[0] == '\0')
+		confirm_refused(c, answer, &result);
+	else
 		fail_unknown(c, "an answer was lost, and the SM-DP+ does not say why it does not confirm "
 					 "the order now", &result.said);
-	else
-		fail(c, result.row->code, "the SM-DP+ refused to confirm the order", &result.said);
 }
 
 /* ----- releaseProfile ----- */

@@ -1458,19 +1458,36 @@ test_unexplained(void)
 		}
 		n += sends_to("confirmOrder");
 		answer(200, words[i % 2]);
-		n += fails(i == 1 ? "SERVICE_NOT_APPLICABLE" : "OUTCOME_UNKNOWN");
+		if (i > 0)
+			n += fails(i == 1 ? "SERVICE_NOT_APPLICABLE" : "OUTCOME_UNKNOWN");
+		else
+			n += waits(RSP_PHASE_UNKNOWN);
 	}
+	check(n == 10, "Failed without a reason is final, but after a lost answer OUTCOME_UNKNOWN");
 
-	/* the order once more */
-	setup(RSP_RESERVE);
-	op.iccid = ICCID1;
-	begin();
-	answer(400, "");
-	again();
-	n += sends_to("downloadOrder");
-	answer(200, words[0]);
-	n += fails("OUTCOME_UNKNOWN");
-	check(n == 12, "Failed without a reason is final, but after a lost answer OUTCOME_UNKNOWN");
+	/* an order of a known ICCID can be repeated */
+	for (i = 0; i < 2; i++)
+	{
+		setup(RSP_RESERVE);
+		op.iccid = ICCID1;
+		begin();
+		answer_outcome(HTTP_LOST);
+		op.now_ms += HOUR;
+		begin();
+		answer(200, words[i]);
+		n = sends_to("downloadOrder");
+		if (i == 0)
+		{
+			answer_ordered(ICCID1);
+			answer_confirmed("X");
+			check(n && is(RSP_ACT_DONE) && sends == 4, "the order once more: it never came");
+			continue;
+		}
+		while (conv.action.type == RSP_ACT_SEND && sends < 20)
+			answer(200, words[0]);
+		check(n && fails("OUTCOME_UNKNOWN") && sends == 6,
+			  "neither taken nor confirmed: OUTCOME_UNKNOWN");
+	}
 }
 
 static void
