@@ -134,7 +134,7 @@ typedef struct Es2plusRow
  * matter, and not one that may fail all that is queued.
  */
 static const Es2plusRow es2plus_rows[] = {
-	{F_CONFIRM, "8.1.1", "2.2", M_FINAL, "MISSING_IDENTIFIER"},
+	{F_CONFIRM | F_CANCEL, "8.1.1", "2.2", M_FINAL, "MISSING_IDENTIFIER"},
 	{F_ORDER | F_CONFIRM, "8.1.1", "3.9", M_FINAL, "IDENTIFIER_NOT_FOUND"},
 	{F_CONFIRM | F_CANCEL, "8.1.1", "3.10", M_BOUND, "IDENTIFIER_MISMATCH"},
 	{F_ALL, "8.2.1", "1.2", M_FINAL, "PERMISSION_DENIED"},

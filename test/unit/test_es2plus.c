@@ -789,6 +789,7 @@ test_codes(void)
 	}			rows[] = {
 		/* domain's table, row by row */
 		{"confirmOrder", "8.1.1", "2.2", X_FAIL, "MISSING_IDENTIFIER"},
+		{"cancelOrder", "8.1.1", "2.2", X_FAIL, "MISSING_IDENTIFIER"},
 		{"downloadOrder", "8.1.1", "3.9", X_FAIL, "IDENTIFIER_NOT_FOUND"},
 		{"confirmOrder", "8.1.1", "3.9", X_FAIL, "IDENTIFIER_NOT_FOUND"},
 		{"confirmOrder", "8.1.1", "3.10", X_FAIL, "IDENTIFIER_MISMATCH"},
