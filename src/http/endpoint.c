@@ -15,6 +15,9 @@
 
 #include "http_internal.h"
 
+/* There are gateways that let nobody in who has no name. */
+#define USER_AGENT					"esim-postgresql"
+
 #define MAX_PEM_FILE				262144
 #define DEFAULT_TIMEOUT_MS			30000
 #define DEFAULT_CONNECT_TIMEOUT_MS	10000
@@ -535,6 +538,7 @@ set_options(HttpHandle *handle, HttpEndpoint *endpoint)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_PROTOCOLS_STR, endpoint->allow_http ? "http,https" : "https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_USERAGENT, USER_AGENT);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);

@@ -38,6 +38,7 @@
  *	nomid	cancelOrder without the MatchingID, of which it is not known whether
  *			it was confirmed
  *	bare	this ICCID of 19 digits is written without padding, or not
+ *	guess	so far only because an answer without sense came to the padding
  *
  *-------------------------------------------------------------------------
  */
@@ -133,7 +134,7 @@ typedef struct Es2plusRow
  * matter, and not one that may fail all that is queued.
  */
 static const Es2plusRow es2plus_rows[] = {
-	{F_CONFIRM, "8.1.1", "2.2", M_FINAL, "MISSING_IDENTIFIER"},
+	{F_CONFIRM | F_CANCEL, "8.1.1", "2.2", M_FINAL, "MISSING_IDENTIFIER"},
 	{F_ORDER | F_CONFIRM, "8.1.1", "3.9", M_FINAL, "IDENTIFIER_NOT_FOUND"},
 	{F_CONFIRM | F_CANCEL, "8.1.1", "3.10", M_BOUND, "IDENTIFIER_MISMATCH"},
 	{F_ALL, "8.2.1", "1.2", M_FINAL, "PERMISSION_DENIED"},
@@ -299,6 +300,16 @@ memo_clear(RspOperation *op, const char *key)
 	json_object_del(op->memo, key);
 }
 
+/* Some servers write null, or nothing between quotes, for what they leave out. */
+static bool
+is_absent(const json_t *root, const char *key)
+{
+	const json_t *value = json_object_get(root, key);
+
+	return value == NULL || json_is_null(value) ||
+		(json_is_string(value) && json_string_length(value) == 0);
+}
+
 /* Reference stolen; false: no memory, or a NULL value. */
 static bool
 put(json_t *object, const char *key, json_t *value)
@@ -343,6 +354,13 @@ static bool
 in_doubt(const RspOperation *op)
 {
 	return memo_flag(op, "lost_order") || memo_flag(op, "lost_confirm") || memo_flag(op, "lost");
+}
+
+/* Refused without a reason after a lost answer: perhaps because it was done. */
+static bool
+unexplained(const RspOperation *op, const Es2plusExecution *said)
+{
+	return in_doubt(op) && said->subject[0] == '\0' && said->reason[0] == '\0';
 }
 
 /*
@@ -908,19 +926,41 @@ json_iccid(const RspOperation *op, const char *iccid)
 }
 
 /*
+ * May what the SM-DP+ does not take be the padding?  As long as its own way of
+ * writing is not known, the ICCID is sent without, once.
+ */
+static bool
+turn_bare(RspOperation *op)
+{
+	const char *iccid = target(op);
+
+	return iccid != NULL && strlen(iccid) == 19 && json_object_get(op->memo, "bare") == NULL &&
+		op->rsp_id == NULL && memo_set(op, "bare", json_true());
+}
+
+/*
  * The ICCID is not known, or malformed, says the SM-DP+, and nothing was done:
- * may that be for the padding?  As long as its own way of writing is not known,
- * it is tried without, once.
+ * to be sent the other way?
  */
 static bool
 try_bare(RspOperation *op, const Es2plusExecution *said)
 {
-	const char *iccid = target(op);
+	if (strcmp(said->subject, "8.2.1") != 0 ||
+		(strcmp(said->reason, "3.9") != 0 && strcmp(said->reason, "2.1") != 0))
+		return false;
+	if (!memo_flag(op, "guess"))
+		return turn_bare(op);
+	memo_clear(op, "guess");
+	return memo_set(op, "bare", json_false());
+}
 
-	return iccid != NULL && strlen(iccid) == 19 && strcmp(said->subject, "8.2.1") == 0 &&
-		(strcmp(said->reason, "3.9") == 0 || strcmp(said->reason, "2.1") == 0) &&
-		json_object_get(op->memo, "bare") == NULL && op->rsp_id == NULL &&
-		memo_set(op, "bare", json_true());
+/* Does the url lead to ES2+ itself, in whatever version's path? */
+static bool
+names_es2plus(const char *url)
+{
+	const char *at = strstr(url, "/gsma/rsp");
+
+	return at != NULL && (strncmp(at, "/gsma/rsp2/", 11) == 0 || strstr(at, "/es2plus") != NULL);
 }
 
 /* body: reference stolen */
@@ -928,7 +968,7 @@ static void
 call(RspConversation *c, const char *function, json_t *body, bool ok, const char *call_id)
 {
 	/* vendors put their own names in front, or between (es2plus/smdp) */
-	const char *prefix = strstr(c->server->url, "/gsma/rsp2/") != NULL ? "" : ES2PLUS_PATH;
+	const char *prefix = names_es2plus(c->server->url) ? "" : ES2PLUS_PATH;
 	char		path[64];
 
 	if (!ok)
@@ -1177,6 +1217,8 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 	const char *reason = "the answer was broken off or too large";
 	char		detail[64];
 	size_t		i;
+	bool		bare;
+	bool		order;
 
 	memset(result, 0, sizeof(*result));
 	if (answer->outcome == HTTP_NOT_SENT)
@@ -1269,8 +1311,18 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 	}
 	snprintf(detail, sizeof(detail), "HTTP status %d", answer->status);
 	rsp_note(c, "unknown", detail);
+	order = step_of(op) != STEP_CONFIRM;
+	bare = (answer->status == 400 || answer->status == 422) && turn_bare(op) &&
+		memo_set(op, "guess", json_true());
 	lost(c, answer, answer->status >= 500, answer->status < 500,
 		 "the server's answer does not say what was done", NULL);
+
+	/*
+	 * A schema that knows no padding was in the way, perhaps: of a known ICCID
+	 * the order can be repeated.
+	 */
+	if (bare && order && op->step == STEP_CONFIRM)
+		op->step = STEP_REORDER;
 }
 
 /* The answer says that it was done, but is not one that can be believed. */
@@ -1333,12 +1385,15 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 	if (result.type == RESULT_DONE)
 	{
 		text = rsp_json_string(result.root, "iccid", 20);
-		if (json_object_get(result.root, "iccid") == NULL && op->iccid != NULL)
+		if (is_absent(result.root, "iccid") && op->iccid != NULL)
 			strcpy(iccid, op->iccid);
 		else if (!es2plus_iccid(text, iccid))
 			iccid[0] = '\0';
 		else if (strlen(iccid) == 19)
+		{
 			ok = memo_set(op, "bare", json_boolean(text[19] == '\0'));
+			memo_clear(op, "guess");
+		}
 		json_decref(result.root);
 		if (iccid[0] == '\0' || (op->iccid != NULL && strcmp(iccid, op->iccid) != 0))
 		{
@@ -1372,7 +1427,7 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 
 	/* not available: by another's order, or by our own whose answer was lost */
-	if (again && result.row->meaning == M_STATE)
+	if (again && (result.row->meaning == M_STATE || unexplained(op, &result.said)))
 	{
 		op->unresolved = in_doubt(op);
 		send_confirm(c);
@@ -1399,32 +1454,28 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 	char		buf[ACTIVATION_CODE_MAX_LEN + 1];
 	const char *matching_id = wanted_matching_id(c, buf);
 	const char *address = rsp_json_string(root, "smdpAddress", ACTIVATION_CODE_MAX_LEN);
-	const json_t *member;
 	const char *text;
 	ActivationCode code;
 	ActivationCodeError error;
 	bool		released = op->kind == RSP_DOWNLOAD || op->release;
 
-	member = json_object_get(root, "eid");
-	text = json_string_value(member);
-	if (member != NULL && !json_is_null(member) && (text == NULL || text[0] != '\0') &&
+	text = json_string_value(json_object_get(root, "eid"));
+	if (!is_absent(root, "eid") &&
 		(!valid_eid(text) || (eid != NULL && strcmp(text, eid) != 0)))
 	{
 		not_believed(c, answer, "the answer is about another eUICC");
 		return;
 	}
-	member = json_object_get(root, "matchingId");
-	if (member != NULL && !json_is_null(member))
+	if (!is_absent(root, "matchingId"))
 	{
 		text = rsp_json_string(root, "matchingId", ACTIVATION_CODE_MAX_LEN);
-		if (text == NULL || (text[0] != '\0' && !valid_matching_id(text)))
+		if (!valid_matching_id(text))
 		{
 			not_believed(c, answer, "the answer has no valid MatchingID");
 			return;
 		}
 		/* the server's word counts: it is what it will let the device in by */
-		if (text[0] != '\0')
-			matching_id = text;
+		matching_id = text;
 	}
 
 	if (matching_id == NULL && eid == NULL)
@@ -1470,7 +1521,7 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 	c->action.state = RSP_STATE_RELEASED;
 }
 
-/* Refused because of the profile's state. */
+/* Refused because of the profile's state, or nobody knows why after a lost order. */
 static void
 confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *result)
 {
@@ -1512,7 +1563,7 @@ confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *resu
 		}
 		return;
 	}
-	if (memo_flag(op, "lost_confirm"))
+	if (memo_flag(op, "lost_confirm") || unexplained(op, &result->said))
 		fail_unknown(c, "answers were lost, and the SM-DP+ neither takes nor confirms the order "
 					 "now", &result->said);
 	else
@@ -1571,8 +1622,13 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 	if (memo_flag(op, "lost_confirm") && result.row->meaning == M_USED)
 		fail_unknown(c, "an answer was lost, and the MatchingID is in use now", &result.said);
-	else
+	else if (!unexplained(op, &result.said))
 		fail(c, result.row->code, "the SM-DP+ refused to confirm the order", &result.said);
+	else if (ordered(op)[0] == '\0')
+		confirm_refused(c, answer, &result);
+	else
+		fail_unknown(c, "an answer was lost, and the SM-DP+ does not say why it does not confirm "
+					 "the order now", &result.said);
 }
 
 /* ----- releaseProfile ----- */
@@ -1602,7 +1658,12 @@ release_answered(RspConversation *c, const HttpAnswer *answer)
 		/* it cannot be released because it is */
 		if (result.row->meaning != M_STATE)
 		{
-			fail(c, result.row->code, "the SM-DP+ refused to release the profile", &result.said);
+			if (unexplained(op, &result.said))
+				fail_unknown(c, "an answer was lost, and the SM-DP+ does not say why it does not "
+							 "release the profile now", &result.said);
+			else
+				fail(c, result.row->code, "the SM-DP+ refused to release the profile",
+					 &result.said);
 			return;
 		}
 		rsp_note(c, "failed", "it is released already");
@@ -1694,7 +1755,11 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		if (!gone)
 		{
-			fail(c, result.row->code, "the SM-DP+ refused to cancel the order", &result.said);
+			if (unexplained(op, &result.said))
+				fail_unknown(c, "an answer was lost, and the SM-DP+ does not say why it does not "
+							 "cancel the order now", &result.said);
+			else
+				fail(c, result.row->code, "the SM-DP+ refused to cancel the order", &result.said);
 			return;
 		}
 		rsp_note(c, "failed", "it was done by an earlier try");

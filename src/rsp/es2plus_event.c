@@ -10,8 +10,8 @@
  *
  * Documents and servers differ: ICCIDs come with and without padding,
  * notificationPointId as a number and as a string, the time as W3C's date and
- * time or as seconds since 1970 under the name timeStamp (CMLink).  All are
- * understood.
+ * time, without a zone (pySim), or as seconds since 1970 under the name
+ * timeStamp (CMLink).  All are understood.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +28,9 @@
 
 /* seconds since 1970 are below, milliseconds above: 5138-11-16 */
 #define MAX_SECONDS		INT64_C(100000000000)
+
+/* what has more digits is neither: 2286-11-20 */
+#define MAX_MS			INT64_C(9999999999999)
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -55,6 +58,12 @@ static const struct
 	{"8.8.5", "4.1", true, "GONE"}, /* as lpac lists it */
 	{"8.8.5", "6.4", true, "PERMISSION_DENIED"},	/* too many downloads */
 	{"8.2.5", "4.3", true, "SERVICE_NOT_APPLICABLE"},	/* not eligible */
+
+	/* the device has cancelled the session, and not for now only */
+	{"8.2.8", "1.2", true, "SERVICE_NOT_APPLICABLE"},	/* profile policy rules */
+	{"8.2.9", "3.11", true, "ABORTED"}, /* metadata that have changed */
+	{"8.2.10", "4.2", true, "ABORTED"}, /* the package could not be loaded */
+	{"8", "4.2", true, "ABORTED"},	/* an undefined reason */
 };
 
 /*
@@ -140,7 +149,10 @@ es2plus_execution(const json_t *object, Es2plusExecution *out)
 	data = json_object_get(object, "statusCodeData");
 	read_code(data, "subjectCode", out->subject, sizeof(out->subject));
 	read_code(data, "reasonCode", out->reason, sizeof(out->reason));
-	rsp_set(out->message, sizeof(out->message), rsp_json_string(data, "message", 8192));
+	text = rsp_json_string(data, "message", 8192);
+	if (text == NULL)
+		text = rsp_json_string(object, "message", 8192);
+	rsp_set(out->message, sizeof(out->message), text);
 	return out->status != ES2PLUS_NOT_SAID;
 }
 
@@ -204,8 +216,9 @@ days_since_1970(int year, int month, int day)
 }
 
 /*
- * W3C's YYYY-MM-DDThh:mm:ssTZD, with a fraction of the second or without.
- * 0: it is none.
+ * W3C's YYYY-MM-DDThh:mm:ssTZD, with a fraction of the second or without;
+ * without a zone it is read as UTC: that will do to tell what came first at one
+ * server.  0: it is none.
  */
 static int64_t
 read_date_time(const char *text)
@@ -255,7 +268,7 @@ read_date_time(const char *text)
 		}
 	}
 	at = ((days_since_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-	if ((*text == 'Z' || *text == 'z') && text[1] == '\0')
+	if (*text == '\0' || ((*text == 'Z' || *text == 'z') && text[1] == '\0'))
 		return at * 1000 + ms;
 	if ((*text != '+' && *text != '-') || (zone_hour = two_digits(text + 1)) < 0 ||
 		zone_hour > 23)
@@ -282,7 +295,7 @@ read_time(const json_t *root, char *said, size_t size)
 		snprintf(said, size, "%lld", (long long) json_integer_value(value));
 	else
 		rsp_set(said, size, json_string_value(value));
-	if (read_number(value, MAX_SECONDS * 1000, &number))
+	if (read_number(value, MAX_MS, &number))
 		return number < MAX_SECONDS ? number * 1000 : number;
 	text = json_string_value(value);
 	return text != NULL ? read_date_time(text) : 0;

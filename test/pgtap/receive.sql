@@ -117,6 +117,13 @@ SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 1
 SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'ENABLED', 'is still ENABLED');
 SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '1796119201')), 'applied', 'disabled a second after it, in seconds since 1970');
 SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DISABLED', 'is DISABLED');
+-- times without a zone tell it, too
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 101, '2026-12-02T11:00:00.123456')), 'applied', 'enabled, at a time without a zone');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '2026-12-02T11:00:00.022456')), 'ignored', 'disabled before it, which comes late');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '2026-12-02T11:00:00.223456')), 'applied', 'disabled after it');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 101, '20261202115959')), 'applied', 'a time that cannot be read is none, not one of a far year');
+SELECT is(esim_receive('esim_test_smdp', pg_temp.switch(:'iccid_v3', :'eid_c', 102, '2026-12-02T12:00:00Z')), 'applied', 'so that later ones count');
+SELECT is((SELECT state::text FROM esim_profile WHERE id = '00000000-0000-4000-8000-0000000000c2'), 'DISABLED', 'is DISABLED');
 -- where another server manages the eUICC, that one is asked
 INSERT INTO esim_profile (iccid, eid, owner, state, server) VALUES (:'iccid_b1', :'eid_a', 'esim_test_alice', 'DISABLED', 'esim_test_smdp');
 SELECT is(esim_receive('esim_test_smdp', pg_temp.progress(:'iccid_b1', :'eid_a', 101)), 'asked', 'a switch on an eUICC that another server manages');

@@ -92,6 +92,8 @@ typedef struct Settings
 	bool		plain_iccid;	/* answers ICCIDs of 19 digits without padding */
 	bool		full_iccid;		/* takes only ICCIDs of 20 places */
 	bool		bare_iccid;		/* takes only ICCIDs without padding */
+	bool		digits_only;	/* its schema knows no padding: HTTP 400 */
+	bool		no_codes;		/* Failed without statusCodeData */
 	bool		notify_v3;		/* HandleNotification, as version 3 has it */
 	bool		accept_repeats; /* a confirmation that changes nothing is a success */
 	bool		old_codes;		/* 3.1 for 3.10 */
@@ -312,6 +314,8 @@ failed(Request *request, const char *subject, const char *reason, const char *me
 {
 	if (settings_of(request->server)->old_codes && strcmp(reason, "3.10") == 0)
 		reason = "3.1";
+	if (settings_of(request->server)->no_codes)
+		subject = NULL;
 	begin_answer(request, "Failed", subject, reason, message);
 	buf_text(&request->out, "}");
 }
@@ -480,6 +484,12 @@ refuse_schema(Request *request)
 		return true;
 	}
 	value = json_object_get(request->json, "iccid");
+	if (value != NULL && settings_of(request->server)->digits_only &&
+		strchr(json_string_value(value), 'F') != NULL)
+	{
+		es2plus_error(request, 400, "INVALID_ARGUMENT", "iccid does not match ^[0-9]{19,20}$.");
+		return true;
+	}
 	if (value != NULL &&
 		(!request->has_iccid || (settings_of(request->server)->full_iccid &&
 								 json_string_length(value) != 20) ||
@@ -1205,6 +1215,10 @@ es2plus_configure(Server *server, json_t *config, char *error, size_t size)
 			good = set_flag(&s->full_iccid, value);
 		else if (strcmp(key, "bare_iccid") == 0)
 			good = set_flag(&s->bare_iccid, value);
+		else if (strcmp(key, "digits_only") == 0)
+			good = set_flag(&s->digits_only, value);
+		else if (strcmp(key, "no_codes") == 0)
+			good = set_flag(&s->no_codes, value);
 		else if (strcmp(key, "notify_v3") == 0)
 			good = set_flag(&s->notify_v3, value);
 		else if (strcmp(key, "accept_repeats") == 0)

@@ -13,6 +13,8 @@ static const Protocol protocols[] = {
 	camara_r12_identify, camara_r12_handle, error_info},
 	{"es2plus", "/gsma/rsp2/es2plus", true,
 	es2plus_identify, es2plus_handle, es2plus_error},
+	{"es2plus", "/gsma/rsp/v2/es2plus", true,
+	es2plus_identify, es2plus_handle, es2plus_error},
 	{"supersim", "/supersim/v1", true,
 	twilio_identify, twilio_handle, twilio_error},
 	{"eim", "/eim", true,

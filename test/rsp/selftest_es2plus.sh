@@ -242,6 +242,14 @@ failure 'only ICCIDs of 20 places' 8.2.1 2.1
 setting '{"full_iccid":false,"bare_iccid":true}'
 es2plus downloadOrder "\"iccid\":\"${a}F\""
 failure 'only ICCIDs without padding' 8.2.1 2.1
+setting '{"bare_iccid":false,"digits_only":true}'
+es2plus downloadOrder "\"iccid\":\"${a}F\""
+is 'a schema that knows no padding' "$status" 400
+setting '{"digits_only":false,"no_codes":true}'
+es2plus releaseProfile "\"iccid\":\"$a\""
+is 'Failed without codes' "$body" '{"header":{"functionExecutionStatus":{"status":"Failed"}}}'
+request POST "$url/main/gsma/rsp/v2/es2plus/releaseProfile" '{}' -H 'X-Admin-Protocol: gsma/rsp/v2.2.0'
+is 'another path' "$body" '{"header":{"functionExecutionStatus":{"status":"Failed"}}}'
 request POST "$url/control/config" '{"server":"main","es2plus":{"nonsense":1}}'
 is 'unknown settings are refused' "$status" 400
 

@@ -211,6 +211,7 @@ foreach my $request (grep { $_->{path} =~ m{/es2plus/} } @{ $simulator->get('/re
 	push @wrong, "$function: method $request->{method}" if $request->{method} ne 'POST';
 	push @wrong, "$function: Content-Type $header{'content-type'}" if $header{'content-type'} ne 'application/json';
 	push @wrong, "$function: X-Admin-Protocol" if ($header{'x-admin-protocol'} // '') !~ m{^gsma/rsp/v2\.[0-9]+\.[0-9]+$};
+	push @wrong, "$function: User-Agent" if ($header{'user-agent'} // '') !~ m{^[A-Za-z][\w.-]*(?:/[\w.-]+)?$};
 	push @wrong, "$function: Content-Length" if ($header{'content-length'} // -1) != length $request->{body};
 	push @wrong, "$function: $_" foreach grep { exists $header{$_} } ('expect', 'transfer-encoding', 'authorization', 'x-correlator', 'cookie');
 	push @wrong, "$function: header " . encode_json($head) if join(' ', sort keys %$head) ne 'functionCallIdentifier functionRequesterIdentifier' ||

@@ -119,11 +119,11 @@ at('confirmOrder', 'success with HTTP 500', [ { fault => 'body', before => $true
 
 # ---- manners of vendors ----
 
-foreach my $manner ([ 'plain_iccid' ], [ 'full_iccid' ], [ 'bare_iccid' ], [ 'cmlink' ], [ 'accept_repeats' ], [ 'old_codes' ], [ 'warn', '8.2.9/4.3' ])
+foreach my $manner ([ 'plain_iccid' ], [ 'full_iccid' ], [ 'bare_iccid' ], [ 'digits_only' ], [ 'cmlink' ], [ 'accept_repeats' ], [ 'old_codes' ], [ 'warn', '8.2.9/4.3' ])
 {
 	my ($setting, $rsp) = @$manner;
 	my @rsp = defined $rsp ? (rsp => $rsp) : ();
-	my %smdp = ($setting => $true, $setting eq 'bare_iccid' ? (plain_iccid => $true) : ());
+	my %smdp = ($setting => $true, $setting =~ /^(?:bare_iccid|digits_only)$/ ? (plain_iccid => $true) : ());
 
 	at('downloadOrder', $setting, [], smdp => {%smdp}, @rsp);
 	at('confirmOrder', "$setting, answer lost", [ { fault => 'reset_after_effect' } ], smdp => {%smdp});
@@ -131,7 +131,13 @@ foreach my $manner ([ 'plain_iccid' ], [ 'full_iccid' ], [ 'bare_iccid' ], [ 'cm
 	at('releaseProfile', $setting, [], smdp => {%smdp}, @rsp);
 }
 at('downloadOrder', 'the path in the url', [], options => { url => "$simulator->{url}/in_url/gsma/rsp2/es2plus" }, server => 'in_url');
+at('downloadOrder', 'another path in the url', [], options => { url => "$simulator->{url}/in_other_url/gsma/rsp/v2/es2plus" }, server => 'in_other_url');
 at('downloadOrder', 'a slash behind the url', [], options => { url => "$simulator->{url}/with_slash/" }, server => 'with_slash');
+# a refusal without a reason proves nothing after a lost answer
+at('downloadOrder', 'no codes, answer lost', [ { fault => 'reset_after_effect' } ], smdp => { no_codes => $true });
+at('downloadOrder', 'no codes, request lost', [ { fault => 'timeout_before_effect' } ], smdp => { no_codes => $true });
+at($_, 'no codes, answer lost', [ { fault => 'reset_after_effect' } ], smdp => { no_codes => $true }, expect => 'FAILED OUTCOME_UNKNOWN', state => undef) foreach ('confirmOrder', 'cancelOrder', 'releaseProfile');
+at('confirmOrder', 'no codes', [ { fault => 'status', status => 200, code => '8.2.6/2.1', count => 0 } ], smdp => { no_codes => $true }, expect => 'FAILED INVALID_ARGUMENT', state => 'FAILED', deeds => ['ordered']);
 at('confirmOrder', 'the server makes the MatchingID', [], options => { matching_id_source => 'server' });
 at('confirmOrder', 'the server makes the MatchingID, answer lost', [ { fault => 'reset_after_effect' } ], options => { matching_id_source => 'server' }, expect => 'FAILED OUTCOME_UNKNOWN', state => 'FAILED');
 at('confirmOrder', 'the server makes the MatchingID, bound, answer lost', [ { fault => 'reset_after_effect' } ], options => { matching_id_source => 'server' }, form => 'reserve an ICCID for an eUICC');

@@ -789,6 +789,7 @@ test_codes(void)
 	}			rows[] = {
 		/* domain's table, row by row */
 		{"confirmOrder", "8.1.1", "2.2", X_FAIL, "MISSING_IDENTIFIER"},
+		{"cancelOrder", "8.1.1", "2.2", X_FAIL, "MISSING_IDENTIFIER"},
 		{"downloadOrder", "8.1.1", "3.9", X_FAIL, "IDENTIFIER_NOT_FOUND"},
 		{"confirmOrder", "8.1.1", "3.9", X_FAIL, "IDENTIFIER_NOT_FOUND"},
 		{"confirmOrder", "8.1.1", "3.10", X_FAIL, "IDENTIFIER_MISMATCH"},
@@ -1022,10 +1023,80 @@ test_http(void)
 		answer(unknown[i], "");
 		n += waits(RSP_PHASE_UNKNOWN) && op.unresolved;
 		again();
-		n += sends_to("confirmOrder");
+		n += unknown[i] == 400 || unknown[i] == 422 ? sends_to("downloadOrder") :
+			sends_to("confirmOrder");
 	}
 	check(n == 3 * lengthof(unknown),
 		  "all others: unknown; no second order without an ICCID, else confirmOrder");
+
+	/* a schema that knows no padding */
+	for (n = 0, i = 0; i < 2; i++)
+	{
+		setup(RSP_RESERVE);
+		op.iccid = ICCID1;
+		begin();
+		n += text_is(body_text("iccid"), ICCID1F);
+		answer(i ? 422 : 400, "{\"code\":400,\"message\":\"schema\"}");
+		again();
+		n += sends_to("downloadOrder") && text_is(body_text("iccid"), ICCID1);
+		if (i)
+			answer_ordered(ICCID1);
+		else
+			answer_failed("8.2.1", "3.3");	/* it was done for all that */
+		n += sends_to("confirmOrder") && text_is(body_text("iccid"), ICCID1);
+		answer_confirmed("X");
+		n += is(RSP_ACT_DONE) && text_is(conv.facts.rsp_id, ICCID1) && sends == 3;
+	}
+	check(n == 8, "400 and 422: the order once more, without padding");
+	setup(RSP_RESERVE);
+	op.iccid = ICCID1;
+	begin();
+	answer(400, "");
+	again();
+	answer(400, "");
+	again();
+	check(sends_to("confirmOrder") && text_is(body_text("iccid"), ICCID1), "but once only");
+	setup(RSP_RESERVE);
+	op.iccid = ICCID2;
+	begin();
+	answer(400, "");
+	again();
+	check(sends_to("confirmOrder") && text_is(body_text("iccid"), ICCID2),
+		  "20 digits were never padded");
+	setup(RSP_CANCEL_ORDER);
+	op.reserved_eid = EID1;
+	begin();
+	n = text_is(body_text("iccid"), ICCID1F);
+	answer(400, "");
+	again();
+	check(n && sends_to("cancelOrder") && text_is(body_text("iccid"), ICCID1),
+		  "other functions, too");
+	answer_failed("8.2.1", "2.1");
+	check(sends_to("cancelOrder") && text_is(body_text("iccid"), ICCID1F),
+		  "and back, if that is what the SM-DP+ does not take");
+	answer_failed("8.2.1", "2.1");
+	check(is(RSP_ACT_FAIL), "once");
+
+	/* paths */
+	{
+		static const char *const urls[][2] = {
+			{"https://smdp.example.com", "POST /gsma/rsp2/es2plus/releaseProfile"},
+			{"https://smdp.example.com/aep", "POST /gsma/rsp2/es2plus/releaseProfile"},
+			{"https://smdp.example.com/es2plus", "POST /gsma/rsp2/es2plus/releaseProfile"},
+			{"https://smdp.example.com/gsma", "POST /gsma/rsp2/es2plus/releaseProfile"},
+			{"https://smdp.example.com/gsma/rsp2/es2plus", "POST /releaseProfile"},
+			{"https://smdp.example.com/aep/gsma/rsp2/es2plus/smdp", "POST /releaseProfile"},
+			{"https://smdp.example.com/gsma/rsp/v2/es2plus", "POST /releaseProfile"},
+		};
+
+		for (i = 0; i < lengthof(urls); i++)
+		{
+			setup(RSP_RELEASE);
+			server.url = urls[i][0];
+			begin();
+			check(text_is(last_path, urls[i][1]), "path at %s", urls[i][0]);
+		}
+	}
 
 	setup(RSP_RELEASE);
 	begin();
@@ -1349,6 +1420,77 @@ test_lost(void)
 
 /* ----- hostile answers ----- */
 
+/* Failed without codes, as pySim's server says it */
+static void
+test_unexplained(void)
+{
+	static const RspKind kinds[] = {RSP_RELEASE, RSP_CANCEL_ORDER};
+	static const char *const words[] = {"{" STATUS("Failed") "}",
+		"{\"header\":{\"functionExecutionStatus\":{\"status\":\"Failed\",\"statusCodeData\":null}}}"};
+	size_t		i;
+	int			n = 0;
+
+	for (i = 0; i < lengthof(kinds); i++)
+	{
+		setup(kinds[i]);
+		op.reserved_eid = EID1;
+		begin();
+		answer(200, words[i]);
+		n += fails("SERVICE_NOT_APPLICABLE");
+		setup(kinds[i]);
+		op.reserved_eid = EID1;
+		begin();
+		answer_outcome(HTTP_LOST);
+		again();
+		answer(200, words[i]);
+		n += fails("OUTCOME_UNKNOWN");
+	}
+	for (i = 0; i < 3; i++)
+	{
+		setup(RSP_RESERVE);
+		op.iccid = ICCID1;
+		begin();
+		if (i > 0)
+			answer_ordered(ICCID1);
+		if (i != 1)
+		{
+			answer_outcome(HTTP_LOST);
+			again();
+		}
+		n += sends_to("confirmOrder");
+		answer(200, words[i % 2]);
+		if (i > 0)
+			n += fails(i == 1 ? "SERVICE_NOT_APPLICABLE" : "OUTCOME_UNKNOWN");
+		else
+			n += waits(RSP_PHASE_UNKNOWN);
+	}
+	check(n == 10, "Failed without a reason is final, but after a lost answer OUTCOME_UNKNOWN");
+
+	/* an order of a known ICCID can be repeated */
+	for (i = 0; i < 2; i++)
+	{
+		setup(RSP_RESERVE);
+		op.iccid = ICCID1;
+		begin();
+		answer_outcome(HTTP_LOST);
+		op.now_ms += HOUR;
+		begin();
+		answer(200, words[i]);
+		n = sends_to("downloadOrder");
+		if (i == 0)
+		{
+			answer_ordered(ICCID1);
+			answer_confirmed("X");
+			check(n && is(RSP_ACT_DONE) && sends == 4, "the order once more: it never came");
+			continue;
+		}
+		while (conv.action.type == RSP_ACT_SEND && sends < 20)
+			answer(200, words[0]);
+		check(n && fails("OUTCOME_UNKNOWN") && sends == 6,
+			  "neither taken nor confirmed: OUTCOME_UNKNOWN");
+	}
+}
+
 static void
 test_hostile(void)
 {
@@ -1367,8 +1509,6 @@ test_hostile(void)
 		"{" EXECUTED "",
 		"{" EXECUTED "}trailing",
 		"{" EXECUTED ",\"iccid\":8944478600003770170}",
-		"{" EXECUTED ",\"iccid\":null}",
-		"{" EXECUTED ",\"iccid\":\"\"}",
 		"{" EXECUTED ",\"iccid\":\"F\"}",
 		"{" EXECUTED ",\"iccid\":\"1234567890123456789\"}",
 		"{" EXECUTED ",\"iccid\":\"89444786000037701\"}",
@@ -1453,6 +1593,34 @@ test_hostile(void)
 		check(is(RSP_ACT_FAIL) && conv.action.code[0] != '\0' &&
 			  strchr(conv.action.rsp_code, ';') == NULL, "hostile failure %zu", i);
 	}
+
+	/* null, or nothing, for what is left out */
+	setup(RSP_RESERVE);
+	op.iccid = ICCID1;
+	begin();
+	answer(200, "{" EXECUTED ",\"iccid\":null}");
+	n = sends_to("confirmOrder");
+	answer(200, "{\"header\":{\"functionExecutionStatus\":{\"status\":\"Executed-Success\","
+		   "\"statusCodeData\":null}},\"eid\":null,\"matchingId\":null,\"smdpAddress\":null}");
+	check(n && is(RSP_ACT_DONE) && strlen(conv.facts.matching_id) == 23 &&
+		  text_is(conv.facts.smdp_address, "smdp.example.com"), "members that are null");
+	setup(RSP_RESERVE);
+	op.iccid = ICCID1;
+	begin();
+	answer_ordered("");
+	n = sends_to("confirmOrder");
+	answer(200, "{" EXECUTED ",\"eid\":\"\",\"matchingId\":\"\",\"smdpAddress\":\"\"}");
+	check(n && is(RSP_ACT_DONE) && strlen(conv.facts.matching_id) == 23, "members that are empty");
+	setup(RSP_RESERVE);
+	begin();
+	answer(200, "{" EXECUTED ",\"iccid\":null}");
+	check(fails("OUTCOME_UNKNOWN") && sends == 1, "but not the ICCID that the SM-DP+ was to choose");
+	setup(RSP_RELEASE);
+	begin();
+	answer(400, "{\"header\":{\"functionExecutionStatus\":{\"status\":\"Failed\",\"code\":\"8.1.4\","
+		   "\"message\":\"release failed\"}}}");
+	check(fails("SERVICE_NOT_APPLICABLE") && text_is(conv.action.rsp_message, "release failed"),
+		  "a message beside the status");
 
 	/* huge, deep, with NULs, broken off */
 	big = malloc(4000000);
@@ -1590,7 +1758,11 @@ test_event(void)
 		{"\"timestamp\":\"2000-03-01T00:00:00Z\"", INT64_C(951868800000)},
 		{"\"timestamp\":\"2026-02-29T00:00:00Z\"", 0},
 		{"\"timestamp\":\"2026-13-01T00:00:00Z\"", 0},
-		{"\"timestamp\":\"2026-11-22T13:14:15\"", 0},
+		{"\"timestamp\":\"2026-11-22T13:14:15\"", INT64_C(1795353255000)},
+		{"\"timestamp\":\"2026-11-22T13:14:15.123456\"", INT64_C(1795353255123)},
+		{"\"timestamp\":\"2026-11-22T13:14:15.123456+00:00\"", INT64_C(1795353255123)},
+		{"\"timestamp\":\"2026-11-22T13:14:15 \"", 0},
+		{"\"timestamp\":\"20261122131415\"", 0},
 		{"\"timestamp\":\"2026-11-22T13:14\"", 0},
 		{"\"timestamp\":\"2026-11-22T13:14:15.Z\"", 0},
 		{"\"timestamp\":\"2026-11-22T13:14:15+02:0\"", 0},
@@ -1628,6 +1800,11 @@ test_event(void)
 		{2, "Failed", "8.8.5", "3.8", "FAILED", true, "ABORTED"},
 		{3, "Failed", "8.2", "3.7", "FAILED", true, "INCOMPATIBLE_STATE"},
 		{3, "Failed", "8.2", "1.2", NULL, false, "INCOMPATIBLE_STATE"},
+		{3, "Failed", "8.2.8", "1.2", "FAILED", true, "SERVICE_NOT_APPLICABLE"},
+		{3, "Failed", "8.2.9", "3.11", "FAILED", true, "ABORTED"},
+		{3, "Failed", "8.2.10", "4.2", "FAILED", true, "ABORTED"},
+		{3, "Failed", "8", "4.2", "FAILED", true, "ABORTED"},
+		{3, "Failed", "8.2.10", "3.7", NULL, false, "SERVICE_NOT_APPLICABLE"},
 		{5, "Executed-Success", "", "", NULL, false, NULL},
 		{101, "Failed", "", "", NULL, false, NULL},
 	};
@@ -2153,6 +2330,7 @@ main(void)
 	test_codes();
 	test_http();
 	test_lost();
+	test_unexplained();
 	test_hostile();
 	test_event();
 	test_each_lost();
