@@ -1581,23 +1581,6 @@ seen_again(RspOperation *op, const CamaraList *list)
 	return again;
 }
 
-/*
- * When the acting request was sent.  It should be known; else it counts from
- * when that was noticed.
- */
-static int64_t
-sent_at(RspOperation *op)
-{
-	const json_t *since = json_object_get(op->memo, "since");
-
-	if (op->last_sent_ms != 0)
-		return op->last_sent_ms;
-	if (json_is_integer(since) && json_integer_value(since) <= op->now_ms)
-		return json_integer_value(since);
-	rsp_json_put(op->memo, "since", json_integer(op->now_ms));
-	return op->now_ms;
-}
-
 /* A delete of a profile that may be enabled: which half comes first. */
 static void
 choose_delete(RspConversation *c, const CamaraList *list)
@@ -1628,8 +1611,8 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	/* settled: it is no longer under way; until: an effect may still come */
 	if (!never_sent)
 	{
-		settled = sent_at(op) + c->server->timeout_ms + GRACE_MS;
-		until = sent_at(op) + c->server->unknown_hold_ms;
+		settled = rsp_sent_at(op) + c->server->timeout_ms + GRACE_MS;
+		until = rsp_sent_at(op) + c->server->unknown_hold_ms;
 		if (until < settled)
 			until = settled;
 	}

@@ -209,6 +209,21 @@ rsp_refuse(RspError *error, const char *code, const char *message, const char *d
 	return false;
 }
 
+/* ----- when ----- */
+
+int64_t
+rsp_sent_at(RspOperation *op)
+{
+	int64_t		since = rsp_memo_number(op, "since");
+
+	if (op->last_sent_ms != 0)
+		return op->last_sent_ms;
+	if (since > 0 && since <= op->now_ms)
+		return since;
+	rsp_memo_set(op, "since", json_integer(op->now_ms));
+	return op->now_ms;
+}
+
 /* ----- ends of a turn ----- */
 
 int64_t

@@ -94,6 +94,14 @@ extern bool rsp_is_uuid(const char *text);
 extern bool rsp_refuse(RspError *error, const char *code, const char *message,
 					   const char *detail, const char *hint);
 
+/* ----- when ----- */
+
+/*
+ * When the last request that acts was sent, ms since 1970.  It should be
+ * known; else it counts from when that was noticed, which the memo keeps.
+ */
+extern int64_t rsp_sent_at(RspOperation *op);
+
 /* ----- ends of a turn ----- */
 
 /* Retry-After where the server gave one (answer may be NULL), else grows with

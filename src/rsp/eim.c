@@ -72,9 +72,8 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "rsp.h"
+#include "driver.h"
 #include "eim_outcome.h"
-#include "json.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -89,12 +88,7 @@
 #define POLL_MAX_MS		INT64_C(600000)
 #define POLL_FAR_MS		INT64_C(3600000)	/* after days */
 #define POLL_WORK_MS	INT64_C(15000)	/* the device is at it */
-#define RETRY_BASE_MS	INT64_C(1000)
-#define RETRY_MAX_MS	INT64_C(300000)
 #define BUSY_BASE_MS	INT64_C(5000)	/* catBusy and the like */
-#define PARK_BASE_MS	INT64_C(300000)
-#define PARK_MAX_MS		INT64_C(3600000)
-#define RETRY_AFTER_MAX_MS INT64_C(86400000)
 
 /* of the time waited, the longest interval is this part: ten minutes after a
  * day, an hour after six */
@@ -106,10 +100,6 @@
 #define LIFE_MARGIN_MS	INT64_C(12000)
 #define LEAST_LIFE_MS	INT64_C(2000)
 
-/* After its time-out a request may still be on its way; only then does an
- * order that is not listed count as not made. */
-#define GRACE_MS		INT64_C(10000)
-
 /* An eIM forgets orders that are done for a day.  Half of it: then one that is
  * not listed may have been there. */
 #define FORGET_MS		INT64_C(43200000)
@@ -117,7 +107,6 @@
 /* an order that was done before ours was handed in is not ours; clocks differ */
 #define SKEW_MS			INT64_C(5000)
 
-#define PATIENCE		12		/* answers without sense in a row */
 #define MAX_TRIES		5		/* orders in a row of which nothing became known */
 #define MAX_LISTS		10
 #define MAX_REPLAYS		3
@@ -199,8 +188,6 @@ static const HttpRow http_4xx = {400, H_FINAL, H_FINAL, "INVALID_ARGUMENT"};
 static const HttpRow http_5xx = {500, H_UNKNOWN, H_BUSY, "INTERNAL"};
 static const HttpRow http_other = {0, H_UNKNOWN, H_RETRY, "INTERNAL"};
 
-#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
-
 static const HttpRow *
 http_row(int status)
 {
@@ -222,50 +209,10 @@ http_row(int status)
 
 /* ----- small things ----- */
 
-/* NULL counts as ""; what is too long is cut between two characters of UTF-8 */
-static void
-copy(char *to, size_t size, const char *from)
-{
-	size_t		n = from != NULL ? strlen(from) : 0;
-
-	if (n >= size)
-	{
-		n = size - 1;
-		while (n > 0 && ((unsigned char) from[n] & 0xC0) == 0x80)
-			n--;
-	}
-	if (n > 0)
-		memcpy(to, from, n);
-	to[n] = '\0';
-}
-
-static bool
-valid_eid(const char *text)
-{
-	return text != NULL && strlen(text) == 32 && strspn(text, "0123456789") == 32;
-}
-
 static bool
 parse_iccid(const char *text, Iccid *iccid)
 {
 	return text != NULL && iccid_parse(text, strlen(text), false, iccid, NULL);
-}
-
-static bool
-is_uuid(const char *text)
-{
-	size_t		i;
-
-	if (text == NULL)
-		return false;
-	for (i = 0; i < 36; i++)
-	{
-		bool		dash = (i == 8 || i == 13 || i == 18 || i == 23);
-
-		if (dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
-			return false;
-	}
-	return text[36] == '\0';
 }
 
 /* An ICCID as the eIM writes it: the octets of the card in hexadecimal. */
@@ -323,84 +270,11 @@ from_card_text(const char *text, char out[ICCID_TEXT_SIZE])
 	return true;
 }
 
-static const char *
-memo_text(const RspOperation *op, const char *key)
-{
-	return json_string_value(json_object_get(op->memo, key));
-}
-
-static bool
-memo_flag(const RspOperation *op, const char *key)
-{
-	return json_is_true(json_object_get(op->memo, key));
-}
-
-static int64_t
-memo_number(const RspOperation *op, const char *key)
-{
-	return json_integer_value(json_object_get(op->memo, key));
-}
-
-/* Reference stolen; false: no memory, or a NULL value. */
-static bool
-put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
-}
-
-static bool
-memo_set_text(RspOperation *op, const char *key, const char *value)
-{
-	return put(op->memo, key, json_string(value));
-}
-
-static bool
-memo_set_flag(RspOperation *op, const char *key)
-{
-	return put(op->memo, key, json_true());
-}
-
-static bool
-memo_set_number(RspOperation *op, const char *key, int64_t value)
-{
-	return put(op->memo, key, json_integer(value));
-}
-
-static void
-memo_clear(RspOperation *op, const char *key)
-{
-	json_object_del(op->memo, key);
-}
-
-static int64_t
-memo_count(RspOperation *op, const char *key)
-{
-	int64_t		n = memo_number(op, key) + 1;
-
-	memo_set_number(op, key, n);
-	return n;
-}
-
-static bool
-array_has(const json_t *array, const char *text)
-{
-	size_t		i;
-
-	for (i = 0; i < json_array_size(array); i++)
-	{
-		const char *element = json_string_value(json_array_get(array, i));
-
-		if (element != NULL && strcmp(element, text) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* One more answer without sense: was it one too many? */
 static bool
 out_of_patience(RspOperation *op)
 {
-	return memo_count(op, "bad") > PATIENCE;
+	return rsp_memo_count(op, "bad") > PATIENCE;
 }
 
 /* Adds a text to an array in the memo that holds at most max, dropping the oldest. */
@@ -411,11 +285,11 @@ memo_push(RspOperation *op, const char *key, const char *text, size_t max)
 
 	if (!json_is_array(array))
 	{
-		if (!put(op->memo, key, json_array()))
+		if (!rsp_json_put(op->memo, key, json_array()))
 			return;
 		array = json_object_get(op->memo, key);
 	}
-	if (array_has(array, text))
+	if (rsp_json_has(array, text))
 		return;
 	while (json_array_size(array) >= max)
 		json_array_remove(array, 0);
@@ -450,7 +324,7 @@ usual_order(RspKind kind)
 static EimOrder
 act_of(const RspOperation *op)
 {
-	const char *name = memo_text(op, "act");
+	const char *name = rsp_memo_text(op, "act");
 
 	if (op->kind == RSP_DOWNLOAD && name != NULL && strcmp(name, "enable") == 0)
 		return ORDER_ENABLE;
@@ -462,14 +336,14 @@ act_of(const RspOperation *op)
 static bool
 set_act(RspOperation *op, EimOrder act)
 {
-	return memo_set_text(op, "act", eim_orders[act].name);
+	return rsp_memo_set_text(op, "act", eim_orders[act].name);
 }
 
 /* The order that is open or to be handed in next. */
 static EimOrder
 current(const RspOperation *op)
 {
-	return memo_text(op, "look") != NULL ? ORDER_LIST : act_of(op);
+	return rsp_memo_text(op, "look") != NULL ? ORDER_LIST : act_of(op);
 }
 
 static bool
@@ -482,7 +356,7 @@ is_list(const RspOperation *op)
 static const char *
 target(const RspOperation *op)
 {
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 
 	if (op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE && iccid != NULL)
 		return iccid;
@@ -561,17 +435,6 @@ eim_supports(RspDialect dialect, RspKind kind, const char **note)
 	return can;
 }
 
-static bool
-refuse(RspError *error, const char *code, const char *message, const char *detail,
-	   const char *hint)
-{
-	error->code = code;
-	copy(error->message, sizeof(error->message), message);
-	copy(error->detail, sizeof(error->detail), detail);
-	copy(error->hint, sizeof(error->hint), hint);
-	return false;
-}
-
 /* What is not known yet may be when the operations ahead have run. */
 static bool
 still_to_come(RspState state)
@@ -588,8 +451,8 @@ check_iccid(const RspOperation *op, RspError *error)
 
 	if (op->iccid == NULL || card_text(op->iccid, card))
 		return true;
-	return refuse(error, "UNSUPPORTED_IDENTIFIER", "ICCID cannot be used with protocol eim",
-				  "An ICCID has 18 to 20 digits and begins with 89.", "");
+	return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER", "ICCID cannot be used with protocol eim",
+					  "An ICCID has 18 to 20 digits and begins with 89.", "");
 }
 
 static bool
@@ -602,19 +465,19 @@ check_download(const RspServer *server, const RspOperation *op, RspError *error)
 	if (!activation_code(server, op, &code))
 	{
 		if (op->activation_code != NULL)
-			return refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "", "");
+			return rsp_refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "", "");
 		if (op->state == RSP_STATE_RESERVING)
 			return true;
-		return refuse(error, "MISSING_IDENTIFIER", "no activation code is given",
-					  "An eIM needs the activation code of a download.",
-					  "Give the activation code, set it in the profile's row, "
-					  "or set the server option smdp_address.");
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "no activation code is given",
+						  "An eIM needs the activation code of a download.",
+						  "Give the activation code, set it in the profile's row, "
+						  "or set the server option smdp_address.");
 	}
 	if (code.confirmation_required || op->confirmation_code != NULL)
-		return refuse(error, "SERVICE_NOT_APPLICABLE",
-					  "confirmation codes cannot be used with protocol eim",
-					  "The eIM has no field for the confirmation code.",
-					  "Use a server of another protocol for this profile.");
+		return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+						  "confirmation codes cannot be used with protocol eim",
+						  "The eIM has no field for the confirmation code.",
+						  "Use a server of another protocol for this profile.");
 	return true;
 }
 
@@ -636,20 +499,20 @@ eim_check(const RspServer *server, const RspOperation *op, RspError *error)
 		case RSP_REFRESH:
 			break;
 		default:
-			return refuse(error, "SERVICE_NOT_APPLICABLE", "protocol eim has no such operation",
-						  "", "esim_capabilities() says what a server can do.");
+			return rsp_refuse(error, "SERVICE_NOT_APPLICABLE", "protocol eim has no such operation",
+							  "", "esim_capabilities() says what a server can do.");
 	}
-	if (!valid_eid(op->eid))
-		return refuse(error, "MISSING_IDENTIFIER", "no EID is given",
-					  "An eIM hands its orders to an eUICC.", "Give the EID.");
+	if (!rsp_is_eid(op->eid))
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given",
+						  "An eIM hands its orders to an eUICC.", "Give the EID.");
 	if (op->kind == RSP_DOWNLOAD)
 		return check_download(server, op, error);
 	if (op->kind == RSP_UNSET_FALLBACK || op->kind == RSP_REFRESH)
 		return true;
 	if (op->iccid == NULL && !still_to_come(op->state))
-		return refuse(error, "MISSING_IDENTIFIER", "the profile's ICCID is not known",
-					  "SGP.32 identifies profiles by their ICCID.",
-					  "Give the ICCID, or ask for a refresh of the device.");
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "the profile's ICCID is not known",
+						  "SGP.32 identifies profiles by their ICCID.",
+						  "Give the ICCID, or ask for a refresh of the device.");
 	return check_iccid(op, error);
 }
 
@@ -693,7 +556,7 @@ old_order(const char *text, char *path, size_t size)
 {
 	const char *id = text != NULL ? strchr(text, '/') : NULL;
 
-	if (id == NULL || !is_uuid(id + 1))
+	if (id == NULL || !rsp_is_uuid(id + 1))
 		return false;
 	if (strncmp(text, "psmo/", 5) == 0)
 		order_path(path, size, ORDER_LIST, "delete", id + 1);
@@ -719,7 +582,7 @@ tidy(RspConversation *c)
 	if (op->rsp_operation_id[0] != '\0')
 	{
 		/* one that seems to be another eUICC's is not touched */
-		if (memo_number(op, "strange") > 0)
+		if (rsp_memo_number(op, "strange") > 0)
 			return;
 		order_path(path, sizeof(path), current(op), "delete", op->rsp_operation_id);
 		rsp_cleanup(c, "GET", path);
@@ -734,8 +597,8 @@ tidy(RspConversation *c)
 static bool
 untouched(const RspOperation *op)
 {
-	return memo_text(op, "look") == NULL && !memo_flag(op, "lost") &&
-		!memo_flag(op, "disabled") && !(op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE);
+	return rsp_memo_text(op, "look") == NULL && !rsp_memo_flag(op, "lost") &&
+		!rsp_memo_flag(op, "disabled") && !(op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE);
 }
 
 /* What the queue's row has as step while the operation waits. */
@@ -749,9 +612,7 @@ rest(const RspOperation *op)
 static void
 no_memory(RspConversation *c)
 {
-	c->op->step = rest(c->op);
-	rsp_wait(c, c->op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, RETRY_MAX_MS,
-			 "INTERNAL", "out of memory");
+	rsp_no_memory(c);
 	tidy(c);
 }
 
@@ -763,19 +624,19 @@ psmo(const RspOperation *op, const char *name, const char *card)
 	bool		ok = input != NULL && entry != NULL;
 
 	if (ok && strcmp(name, "listProfileInfo") != 0 && strcmp(name, "unsetFallbackAttribute") != 0)
-		ok = put(input, "iccid", json_string(card));
+		ok = rsp_json_put(input, "iccid", json_string(card));
 
-	if (ok && strcmp(name, "listProfileInfo") == 0 && memo_flag(op, "narrow"))
-		ok = put(input, "tagList", json_string(NARROW_TAGS));
+	if (ok && strcmp(name, "listProfileInfo") == 0 && rsp_memo_flag(op, "narrow"))
+		ok = rsp_json_put(input, "tagList", json_string(NARROW_TAGS));
 
 	/* the eIM wants rollback behind iccid, and never left out */
 	if (ok && strcmp(name, "enable") == 0)
-		ok = put(input, "rollback",
-				 json_boolean(!memo_flag(op, "plain") &&
-							  (op->rollback || op->kind == RSP_DOWNLOAD)));
+		ok = rsp_json_put(input, "rollback",
+						  json_boolean(!rsp_memo_flag(op, "plain") &&
+									   (op->rollback || op->kind == RSP_DOWNLOAD)));
 	if (ok)
 	{
-		ok = put(entry, name, input);
+		ok = rsp_json_put(entry, name, input);
 		input = NULL;
 	}
 	if (ok)
@@ -802,10 +663,10 @@ order_json(const RspConversation *c, EimOrder order)
 		json_t	   *download = json_object();
 
 		ok = download != NULL && activation_code(c->server, op, &code) &&
-			put(download, "activationCode", json_string(code.text));
+			rsp_json_put(download, "activationCode", json_string(code.text));
 		if (ok)
 		{
-			ok = put(json, "download", download);
+			ok = rsp_json_put(json, "download", download);
 			download = NULL;
 		}
 		json_decref(download);
@@ -821,7 +682,7 @@ order_json(const RspConversation *c, EimOrder order)
 			ok = json_array_append_new(list, psmo(op, row->psmo[i], card)) == 0;
 		if (ok)
 		{
-			ok = put(json, "psmo", list);
+			ok = rsp_json_put(json, "psmo", list);
 			list = NULL;
 		}
 		json_decref(list);
@@ -845,7 +706,7 @@ order_text(const char *eid, json_t *order)
 	char	   *plain = NULL;
 	char	   *text = NULL;
 
-	if (body != NULL && put(body, "eidValue", json_string(eid)) &&
+	if (body != NULL && rsp_json_put(body, "eidValue", json_string(eid)) &&
 		json_object_set(body, "order", order) == 0)
 		plain = json_dumps(body, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(body);
@@ -958,7 +819,7 @@ sweep(RspConversation *c)
 		}
 		json_array_remove(old, 0);
 	}
-	memo_clear(op, "old");
+	rsp_memo_clear(op, "old");
 	look_up(c);
 }
 
@@ -987,17 +848,17 @@ end_of_act(RspOperation *op)
 	op->unresolved = false;
 	op->polls = 0;
 	op->failures = 0;
-	memo_clear(op, "look");
-	memo_clear(op, "reason");
-	memo_clear(op, "lost");
-	memo_clear(op, "tries");
-	memo_clear(op, "lists");
-	memo_clear(op, "replays");
-	memo_clear(op, "told");
-	memo_clear(op, "gone");
-	memo_clear(op, "since");
-	memo_clear(op, "vanished");
-	memo_clear(op, "unmade");
+	rsp_memo_clear(op, "look");
+	rsp_memo_clear(op, "reason");
+	rsp_memo_clear(op, "lost");
+	rsp_memo_clear(op, "tries");
+	rsp_memo_clear(op, "lists");
+	rsp_memo_clear(op, "replays");
+	rsp_memo_clear(op, "told");
+	rsp_memo_clear(op, "gone");
+	rsp_memo_clear(op, "since");
+	rsp_memo_clear(op, "vanished");
+	rsp_memo_clear(op, "unmade");
 }
 
 /* The last order stays to be seen in the operation's row. */
@@ -1010,8 +871,8 @@ show_last(RspOperation *op)
 	if (op->rsp_operation_id[0] != '\0' || json_array_size(past) == 0)
 		return;
 	id = json_string_value(json_array_get(past, json_array_size(past) - 1));
-	if (is_uuid(id))
-		copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
+	if (rsp_is_uuid(id))
+		rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
 }
 
 static void
@@ -1025,10 +886,10 @@ static void
 set_iccid(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 
 	if (iccid != NULL && (op->iccid == NULL || strcmp(iccid, op->iccid) != 0))
-		copy(c->action.iccid, sizeof(c->action.iccid), iccid);
+		rsp_set(c->action.iccid, sizeof(c->action.iccid), iccid);
 }
 
 /*
@@ -1048,7 +909,7 @@ fail(RspConversation *c, const char *code, const char *message, const char *said
 	rsp_fail(c, code, message);
 	if (said != NULL && said[0] != '\0')
 		rsp_said(c, said, NULL);
-	if (op->kind == RSP_DELETE && memo_flag(op, "disabled"))
+	if (op->kind == RSP_DELETE && rsp_memo_flag(op, "disabled"))
 		set_state(c, RSP_STATE_DISABLED);
 	else if (installed)
 	{
@@ -1067,7 +928,7 @@ static void
 finish(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	const char *iccid = memo_text(op, "iccid");
+	const char *iccid = rsp_memo_text(op, "iccid");
 
 	tidy(c);
 	op->step = STEP_CREATE;
@@ -1080,14 +941,14 @@ finish(RspConversation *c)
 		set_iccid(c);
 		if (iccid == NULL)
 		{
-			copy(c->action.message, sizeof(c->action.message),
-				 "the eIM did not say which ICCID was installed");
+			rsp_set(c->action.message, sizeof(c->action.message),
+					"the eIM did not say which ICCID was installed");
 			rsp_note(c, "completed", c->action.message);
 		}
 		else if (op->iccid != NULL && strcmp(iccid, op->iccid) != 0)
 		{
-			copy(c->action.message, sizeof(c->action.message),
-				 "another ICCID was installed than the one asked for");
+			rsp_set(c->action.message, sizeof(c->action.message),
+					"another ICCID was installed than the one asked for");
 			rsp_note(c, "completed", c->action.message);
 		}
 	}
@@ -1127,50 +988,19 @@ act_done(RspConversation *c)
 		send_order(c);
 }
 
-/* Retry-After where the server gave one, else grows with each failure. */
-static int64_t
-retry_delay(RspOperation *op, const HttpAnswer *answer, int64_t base, int64_t max)
-{
-	int64_t		after = answer != NULL ? answer->retry_after_ms : -1;
-	int			n = op->failures;
-
-	if (op->failures < 1000)
-		op->failures++;
-	if (after > 0)
-	{
-		if (after > RETRY_AFTER_MAX_MS)
-			after = RETRY_AFTER_MAX_MS;
-		/* a tenth on top, so that jitter never makes it earlier than asked */
-		return after + rsp_backoff_ms(0, after / 10 + 1, after);
-	}
-	return rsp_backoff_ms(n, base, max);
-}
-
 /* Not now.  What was unresolved stays so, and shows. */
 static void
 later(RspConversation *c, const HttpAnswer *answer, bool trouble, const char *code,
 	  const char *message)
 {
-	RspOperation *op = c->op;
-
-	op->step = rest(op);
-	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING,
-			 retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), code, message);
-	c->action.server_trouble = trouble;
+	rsp_later(c, answer, trouble, code, message);
 	tidy(c);
 }
 
-/*
- * Shown as waiting for an administrator, but tried again by itself at long
- * intervals: the fault may lie with the server and pass.
- */
 static void
 park(RspConversation *c, const HttpAnswer *answer, const char *code, const char *message)
 {
-	int64_t		delay = retry_delay(c->op, answer, PARK_BASE_MS, PARK_MAX_MS);
-
-	c->op->step = rest(c->op);
-	rsp_wait(c, RSP_PHASE_PARKED, delay, code, message);
+	rsp_parked(c, answer, code, message);
 	tidy(c);
 }
 
@@ -1182,7 +1012,7 @@ busy(RspConversation *c, const EimRow *row, const char *said)
 
 	retire(op);
 	op->step = rest(op);
-	rsp_wait(c, RSP_PHASE_RETRYING, retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), row->code,
+	rsp_wait(c, RSP_PHASE_RETRYING, rsp_retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), row->code,
 			 row->message);
 	rsp_said(c, said, NULL);
 	tidy(c);
@@ -1200,7 +1030,7 @@ wait_device(RspConversation *c, bool working)
 	int64_t		waited = op->first_sent_ms != 0 ? op->now_ms - op->first_sent_ms : 0;
 	int64_t		longest = waited / POLLS_OF_WAIT;
 	int64_t		delay;
-	int64_t		life = memo_number(op, "life");
+	int64_t		life = rsp_memo_number(op, "life");
 	int64_t		noshow;
 
 	if (longest < POLL_MAX_MS)
@@ -1228,33 +1058,16 @@ wait_device(RspConversation *c, bool working)
 	tidy(c);
 }
 
-/* Waits until, but looks in between at growing intervals. */
-static void
-wait_unknown(RspConversation *c, int64_t until, const char *message)
-{
-	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, POLL_BASE_MS, RETRY_MAX_MS);
-
-	if (op->polls < 1000)
-		op->polls++;
-	if (until > op->now_ms && delay > until - op->now_ms)
-		delay = until - op->now_ms;
-	if (delay < POLL_BASE_MS)
-		delay = POLL_BASE_MS;
-	op->step = rest(op);
-	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
-}
-
 /* How the act ended is kept while the eUICC is asked. */
 static bool
 keep_reason(RspOperation *op, const EimRow *row, const char *said)
 {
 	json_t	   *reason = json_object();
 
-	if (reason != NULL && put(reason, "code", json_string(row->code)) &&
-		put(reason, "message", json_string(row->message)) &&
-		put(reason, "said", json_string(said)) &&
-		(row->meaning != M_NO_ROLLBACK || put(reason, "plain", json_true())) &&
+	if (reason != NULL && rsp_json_put(reason, "code", json_string(row->code)) &&
+		rsp_json_put(reason, "message", json_string(row->message)) &&
+		rsp_json_put(reason, "said", json_string(said)) &&
+		(row->meaning != M_NO_ROLLBACK || rsp_json_put(reason, "plain", json_true())) &&
 		json_object_set(op->memo, "reason", reason) == 0)
 	{
 		json_decref(reason);
@@ -1274,9 +1087,9 @@ fail_with_reason(RspConversation *c)
 	char		message[160];
 	char		said[128];
 
-	copy(code, sizeof(code), rsp_json_string(reason, "code", sizeof(code) - 1));
-	copy(message, sizeof(message), rsp_json_string(reason, "message", sizeof(message) - 1));
-	copy(said, sizeof(said), rsp_json_string(reason, "said", sizeof(said) - 1));
+	rsp_set(code, sizeof(code), rsp_json_string(reason, "code", sizeof(code) - 1));
+	rsp_set(message, sizeof(message), rsp_json_string(reason, "message", sizeof(message) - 1));
+	rsp_set(said, sizeof(said), rsp_json_string(reason, "said", sizeof(said) - 1));
 	if (code[0] == '\0')
 		fail(c, "OUTCOME_UNKNOWN", "what became of the order is not known", NULL);
 	else
@@ -1298,9 +1111,9 @@ look(RspConversation *c, const char *what)
 	retire(op);
 	op->polls = 0;
 	op->failures = 0;
-	memo_clear(op, "lists");
-	memo_clear(op, "gone");
-	if (!memo_set_text(op, "look", what))
+	rsp_memo_clear(op, "lists");
+	rsp_memo_clear(op, "gone");
+	if (!rsp_memo_set_text(op, "look", what))
 		no_memory(c);
 	else
 		send_order(c);
@@ -1308,51 +1121,14 @@ look(RspConversation *c, const char *what)
 
 /* ----- answers in general ----- */
 
-/*
- * JSON of an answer that came whole, NULL if there is none.  The media type
- * is not looked at: what counts is whether the content can be read.
- */
-static json_t *
-answer_json(const HttpAnswer *answer, const char **reason)
-{
-	*reason = "the answer was broken off or too large";
-	if (answer->outcome != HTTP_ANSWERED)
-		return NULL;
-	return rsp_json(answer->body, answer->length, reason);
-}
-
-/*
- * An answer that did not come, or not for the order's sake: waits and returns
- * true.  Only where nothing depends on whether the request got through.
- */
+/* See rsp_no_answer(). */
 static bool
 no_answer(RspConversation *c, const HttpAnswer *answer)
 {
-	if (answer->auth_failed)
-	{
-		rsp_note(c, "not-sent", answer->error);
-		if (answer->auth_status >= 400 && answer->auth_status < 500 &&
-			answer->auth_status != 408 && answer->auth_status != 429)
-			park(c, answer, "UNAUTHENTICATED", "the token endpoint refuses the credentials");
-		else
-			later(c, answer, false, "UNAUTHENTICATED", "no access token could be had");
-		return true;
-	}
-	if (answer->outcome == HTTP_NOT_SENT)
-	{
-		rsp_note(c, "not-sent", answer->error);
-		later(c, answer, true, "UNAVAILABLE",
-			  answer->tls_reason != NULL ? answer->tls_reason :
-			  "the server cannot be reached");
-		return true;
-	}
-	if (answer->outcome == HTTP_LOST)
-	{
-		rsp_note(c, "lost", answer->error);
-		later(c, answer, true, "UNAVAILABLE", "the server does not answer");
-		return true;
-	}
-	return false;
+	if (!rsp_no_answer(c, answer))
+		return false;
+	tidy(c);
+	return true;
 }
 
 /* Meanings that say "not now".  false: none of them. */
@@ -1563,7 +1339,7 @@ read_list(RspConversation *c, const json_t *array, EimList *list)
 {
 	RspOperation *op = c->op;
 	const char *wanted = target(op);
-	const char *told = memo_text(op, "told");
+	const char *told = rsp_memo_text(op, "told");
 	json_t	   *seen = json_array();
 	size_t		n = json_array_size(array);
 	size_t		i;
@@ -1605,9 +1381,9 @@ read_list(RspConversation *c, const json_t *array, EimList *list)
 			fallback = json_is_true(mark);
 		else if (list->marked)
 			fallback = 0;
-		if (!is_card(card) || (seen != NULL && array_has(seen, card)))
+		if (!is_card(card) || (seen != NULL && rsp_json_has(seen, card)))
 			list->exact = false;
-		if (!from_card_text(card, iccid) || (seen != NULL && array_has(seen, card)))
+		if (!from_card_text(card, iccid) || (seen != NULL && rsp_json_has(seen, card)))
 		{
 			left_out++;
 			continue;
@@ -1679,7 +1455,7 @@ seen(RspConversation *c)
 {
 	RspOperation *op = c->op;
 
-	if (act_of(op) == ORDER_DOWNLOAD && !memo_set_text(op, "iccid", op->iccid))
+	if (act_of(op) == ORDER_DOWNLOAD && !rsp_memo_set_text(op, "iccid", op->iccid))
 	{
 		no_memory(c);
 		return;
@@ -1693,11 +1469,11 @@ turn(RspConversation *c, EimOrder act)
 {
 	RspOperation *op = c->op;
 
-	if (memo_flag(op, "turned") || !memo_set_flag(op, "turned") || !set_act(op, act))
+	if (rsp_memo_flag(op, "turned") || !rsp_memo_set_flag(op, "turned") || !set_act(op, act))
 		return false;
 	retire(op);
-	memo_clear(op, "look");
-	memo_clear(op, "reason");
+	rsp_memo_clear(op, "look");
+	rsp_memo_clear(op, "reason");
 	op->polls = 0;
 	op->failures = 0;
 	send_order(c);
@@ -1727,7 +1503,7 @@ resolve_lost(RspConversation *c, const EimList *list)
 		case SIGHT_BLIND:
 			break;
 	}
-	if (memo_number(op, "tries") >= MAX_TRIES)
+	if (rsp_memo_number(op, "tries") >= MAX_TRIES)
 	{
 		fail_with_reason(c);
 		if (list->found)
@@ -1736,17 +1512,17 @@ resolve_lost(RspConversation *c, const EimList *list)
 	}
 	if (act == ORDER_DISABLE_DELETE && list->found && list->state == RSP_STATE_DISABLED)
 	{
-		if (!memo_set_flag(op, "disabled") || !set_act(op, ORDER_DELETE))
+		if (!rsp_memo_set_flag(op, "disabled") || !set_act(op, ORDER_DELETE))
 		{
 			no_memory(c);
 			return;
 		}
 	}
-	else if (act == ORDER_DELETE && memo_flag(op, "disabled") && list->found &&
+	else if (act == ORDER_DELETE && rsp_memo_flag(op, "disabled") && list->found &&
 			 list->state == RSP_STATE_ENABLED)
 	{
 		/* it was told to be disabled, or has been enabled again */
-		memo_clear(op, "disabled");
+		rsp_memo_clear(op, "disabled");
 		if (!set_act(op, ORDER_DISABLE_DELETE))
 		{
 			no_memory(c);
@@ -1754,8 +1530,8 @@ resolve_lost(RspConversation *c, const EimList *list)
 		}
 	}
 	retire(op);
-	memo_clear(op, "look");
-	memo_clear(op, "reason");
+	rsp_memo_clear(op, "look");
+	rsp_memo_clear(op, "reason");
 	op->polls = 0;
 	op->failures = 0;
 	send_order(c);
@@ -1771,13 +1547,13 @@ resolve_refused(RspConversation *c, const EimList *list)
 	Sight		what = sight(op, list);
 
 	/* a download that was there already is not this operation's */
-	if (what == SIGHT_YES && (act != ORDER_DOWNLOAD || memo_flag(op, "lost")))
+	if (what == SIGHT_YES && (act != ORDER_DOWNLOAD || rsp_memo_flag(op, "lost")))
 	{
 		rsp_note(c, "listed", "it is so already");
 		seen(c);
 		return;
 	}
-	if (what == SIGHT_DARK && memo_flag(op, "lost"))
+	if (what == SIGHT_DARK && rsp_memo_flag(op, "lost"))
 	{
 		fail(c, "OUTCOME_UNKNOWN",
 			 "what became of the download is not known, and the list of profiles cannot tell", NULL);
@@ -1786,16 +1562,16 @@ resolve_refused(RspConversation *c, const EimList *list)
 
 	/* no profile is enabled, so there is none that one could go back to */
 	if (act == ORDER_ENABLE && json_is_true(json_object_get(reason, "plain")) &&
-		list->found && list->enabled == 0 && list->exact && !memo_flag(op, "plain"))
+		list->found && list->enabled == 0 && list->exact && !rsp_memo_flag(op, "plain"))
 	{
-		if (!memo_set_flag(op, "plain"))
+		if (!rsp_memo_set_flag(op, "plain"))
 		{
 			no_memory(c);
 			return;
 		}
 		retire(op);
-		memo_clear(op, "look");
-		memo_clear(op, "reason");
+		rsp_memo_clear(op, "look");
+		rsp_memo_clear(op, "reason");
 		op->polls = 0;
 		op->failures = 0;
 		send_order(c);
@@ -1814,7 +1590,7 @@ static void
 resolve_assigned(RspConversation *c, const EimList *list)
 {
 	RspOperation *op = c->op;
-	const char *iccid = list->found ? op->iccid : list->told ? memo_text(op, "told") : NULL;
+	const char *iccid = list->found ? op->iccid : list->told ? rsp_memo_text(op, "told") : NULL;
 
 	if (iccid == NULL)
 	{
@@ -1822,7 +1598,7 @@ resolve_assigned(RspConversation *c, const EimList *list)
 			 "the eIM told of another profile than the one asked for, and neither is listed", NULL);
 		return;
 	}
-	if (!memo_set_text(op, "iccid", iccid))
+	if (!rsp_memo_set_text(op, "iccid", iccid))
 		no_memory(c);
 	else
 		act_done(c);
@@ -1833,12 +1609,12 @@ static void
 no_list(RspConversation *c, const EimRow *row, const char *said)
 {
 	RspOperation *op = c->op;
-	const char *what = memo_text(op, "look");
+	const char *what = rsp_memo_text(op, "look");
 
 	if (what == NULL)
 		fail(c, row->code, row->message, said);
 	else if (strcmp(what, "after") == 0 ||
-			 (strcmp(what, "refused") == 0 && !memo_flag(op, "lost")))
+			 (strcmp(what, "refused") == 0 && !rsp_memo_flag(op, "lost")))
 		fail_with_reason(c);
 	else
 		fail(c, "OUTCOME_UNKNOWN",
@@ -1857,7 +1633,7 @@ refused(RspConversation *c, bool verify, const EimRow *row, const char *said)
 {
 	RspOperation *op = c->op;
 
-	if (!verify && !memo_flag(op, "lost"))
+	if (!verify && !rsp_memo_flag(op, "lost"))
 	{
 		fail(c, row->code, row->message, said);
 		/* the SM-DP+ has handed it out, and the eUICC could not take it */
@@ -1878,14 +1654,14 @@ unclear(RspConversation *c, const EimRow *row, const char *said)
 
 	if (is_list(op))
 	{
-		if (memo_count(op, "lists") >= MAX_LISTS)
+		if (rsp_memo_count(op, "lists") >= MAX_LISTS)
 			no_list(c, row, said);
 		else
 			busy(c, row, said);
 		return;
 	}
-	memo_count(op, "tries");
-	memo_set_flag(op, "lost");
+	rsp_memo_count(op, "tries");
+	rsp_memo_set_flag(op, "lost");
 	if (!keep_reason(op, row, said))
 		no_memory(c);
 	else
@@ -1900,7 +1676,7 @@ static void
 noshow(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
-	const char *what = memo_text(op, "look");
+	const char *what = rsp_memo_text(op, "look");
 
 	if (what != NULL && strcmp(what, "after") == 0)
 	{
@@ -1912,14 +1688,14 @@ noshow(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 		int64_t		life = told->at - (op->last_sent_ms + answer->date_skew_ms) / 1000;
 
 		if (life > 0 && life <= LONGEST_LIFE_S)
-			memo_set_number(op, "life", life);
+			rsp_memo_set(op, "life", json_integer(life));
 	}
 	retire(op);
 	if (op->now_ms - op->last_sent_ms < LEAST_LIFE_MS)
 	{
 		/* an eIM that has no patience at all is not to be asked without end */
 		op->step = rest(op);
-		rsp_wait(c, RSP_PHASE_RETRYING, retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), "TIMEOUT",
+		rsp_wait(c, RSP_PHASE_RETRYING, rsp_retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), "TIMEOUT",
 				 "the eIM gives devices no time to fetch the order");
 		tidy(c);
 		return;
@@ -1932,12 +1708,12 @@ static void
 download_done(RspConversation *c, const EimVerdict *verdict)
 {
 	RspOperation *op = c->op;
-	const char *told = memo_text(op, "told");
+	const char *told = rsp_memo_text(op, "told");
 	char		iccid[ICCID_TEXT_SIZE];
 
 	if (!from_card_text(verdict->iccid, iccid))
 	{
-		if (op->iccid != NULL && !memo_set_text(op, "iccid", op->iccid))
+		if (op->iccid != NULL && !rsp_memo_set_text(op, "iccid", op->iccid))
 			no_memory(c);
 		else
 			act_done(c);
@@ -1945,7 +1721,7 @@ download_done(RspConversation *c, const EimVerdict *verdict)
 	}
 	if (op->iccid != NULL && strcmp(op->iccid, iccid) == 0)
 	{
-		if (!memo_set_text(op, "iccid", iccid))
+		if (!rsp_memo_set_text(op, "iccid", iccid))
 			no_memory(c);
 		else
 			act_done(c);
@@ -1955,7 +1731,7 @@ download_done(RspConversation *c, const EimVerdict *verdict)
 	/* one mangled answer would give the profile another name for ever */
 	if (told == NULL || strcmp(told, iccid) != 0)
 	{
-		if (!memo_set_text(op, "told", iccid))
+		if (!rsp_memo_set_text(op, "told", iccid))
 			no_memory(c);
 		else
 			look_up(c);
@@ -1963,7 +1739,7 @@ download_done(RspConversation *c, const EimVerdict *verdict)
 	}
 	if (op->iccid != NULL)
 		look(c, "assigned");
-	else if (!memo_set_text(op, "iccid", iccid))
+	else if (!rsp_memo_set_text(op, "iccid", iccid))
 		no_memory(c);
 	else
 		act_done(c);
@@ -1979,11 +1755,11 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 	if (verdict->disabled)
 	{
 		/* what is left of it is the second half */
-		memo_set_flag(op, "disabled");
+		rsp_memo_set_flag(op, "disabled");
 		set_act(op, ORDER_DELETE);
 	}
 	if (row->meaning != M_REPLAY)
-		memo_clear(op, "replays");
+		rsp_memo_clear(op, "replays");
 	switch (row->meaning)
 	{
 		case M_OK:
@@ -2003,7 +1779,7 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 				return;
 
 			/* esim did not know whether it is enabled, and deletes those that are */
-			if (act == ORDER_DELETE && memo_flag(op, "any") && turn(c, ORDER_DISABLE_DELETE))
+			if (act == ORDER_DELETE && rsp_memo_flag(op, "any") && turn(c, ORDER_DISABLE_DELETE))
 				return;
 			refused(c, true, row, verdict->said);
 			return;
@@ -2021,7 +1797,7 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 
 		case M_UNDEFINED:
 			rsp_note(c, "failed", verdict->said);
-			memo_set_flag(op, "lost");
+			rsp_memo_set_flag(op, "lost");
 			refused(c, true, row, verdict->said);
 			return;
 
@@ -2032,12 +1808,12 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 
 		case M_REPLAY:
 			rsp_note(c, "try-later", verdict->said);
-			if (memo_count(op, "replays") <= MAX_REPLAYS)
+			if (rsp_memo_count(op, "replays") <= MAX_REPLAYS)
 				busy(c, row, verdict->said);
 			else
 			{
 				/* each order raises the counter by one: that does not help here */
-				memo_clear(op, "replays");
+				rsp_memo_clear(op, "replays");
 				retire(op);
 				op->step = rest(op);
 				rsp_park(c, row->code, row->message);
@@ -2071,16 +1847,16 @@ static void
 narrow(RspOperation *op, bool alone)
 {
 	if (alone)
-		memo_set_flag(op, "narrow");
+		rsp_memo_set_flag(op, "narrow");
 	else
-		memo_clear(op, "narrow");
+		rsp_memo_clear(op, "narrow");
 }
 
 static void
 list_ended(RspConversation *c, const EimVerdict *verdict)
 {
 	RspOperation *op = c->op;
-	const char *what = memo_text(op, "look");
+	const char *what = rsp_memo_text(op, "look");
 	EimList		list;
 
 	if (verdict->list == NULL)
@@ -2106,9 +1882,9 @@ list_ended(RspConversation *c, const EimVerdict *verdict)
 	}
 
 	/* one mangled ICCID in a list makes a profile vanish: ask once more */
-	if (op->kind == RSP_DELETE && !list.found && list.exact && !memo_flag(op, "gone"))
+	if (op->kind == RSP_DELETE && !list.found && list.exact && !rsp_memo_flag(op, "gone"))
 	{
-		if (!memo_set_flag(op, "gone"))
+		if (!rsp_memo_set_flag(op, "gone"))
 			no_memory(c);
 		else
 			look_up(c);
@@ -2143,8 +1919,8 @@ not_understood(RspConversation *c, const HttpAnswer *answer, const char *code,
 		later(c, answer, false, code, message);
 		return;
 	}
-	memo_clear(op, "bad");
-	if (!memo_set_text(op, "kill", op->rsp_operation_id))
+	rsp_memo_clear(op, "bad");
+	if (!rsp_memo_set_text(op, "kill", op->rsp_operation_id))
 	{
 		no_memory(c);
 		return;
@@ -2166,8 +1942,8 @@ take_told(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 		not_understood(c, answer, "INTERNAL", "the eIM has an internal error");
 		return;
 	}
-	memo_clear(op, "bad");
-	memo_clear(op, "strange");
+	rsp_memo_clear(op, "bad");
+	rsp_memo_clear(op, "strange");
 	switch (told->status)
 	{
 		case STATUS_NEW:
@@ -2238,14 +2014,14 @@ looked_up(RspConversation *c, const HttpAnswer *answer)
 		}
 		return;
 	}
-	root = answer_json(answer, &reason);
+	root = rsp_answer_json(answer, &reason);
 	memset(&told, 0, sizeof(told));
 	if (root != NULL && read_told(c, root, &told, &reason))
 		take_told(c, &told, answer);
 	else
 	{
 		rsp_note(c, "bad-answer", reason);
-		if (told.strange && memo_count(op, "strange") >= MAX_STRANGE)
+		if (told.strange && rsp_memo_count(op, "strange") >= MAX_STRANGE)
 			vanished(c);
 		else
 			not_understood(c, answer, "INTERNAL", "the server's answer cannot be understood");
@@ -2259,7 +2035,7 @@ killed(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
 	const char *reason;
-	json_t	   *root = answer_json(answer, &reason);
+	json_t	   *root = rsp_answer_json(answer, &reason);
 	const char *status = rsp_json_string(root, "status", 64);
 	bool		away = good_status(answer) && status != NULL &&
 		(strcasecmp(status, "deleted") == 0 || strcasecmp(status, "absent") == 0);
@@ -2271,8 +2047,8 @@ killed(RspConversation *c, const HttpAnswer *answer)
 	{
 		/* it is not the order, it is the eIM: when it is well again, the order can be read */
 		rsp_note(c, "try-later", http_row(answer->status)->code);
-		memo_clear(op, "kill");
-		memo_clear(op, "bad");
+		rsp_memo_clear(op, "kill");
+		rsp_memo_clear(op, "bad");
 		later(c, answer, true, http_row(answer->status)->code, "the server has trouble");
 		return;
 	}
@@ -2283,14 +2059,14 @@ killed(RspConversation *c, const HttpAnswer *answer)
 		return;
 	}
 	rsp_note(c, away ? "deleted" : "bad-answer", "");
-	memo_clear(op, "bad");
-	memo_clear(op, "kill");
+	rsp_memo_clear(op, "bad");
+	rsp_memo_clear(op, "kill");
 	memo_push(op, "past", op->rsp_operation_id, MAX_PAST);
 	op->rsp_operation_id[0] = '\0';
 
 	/* perhaps it was a name on the eUICC that is not UTF-8 */
 	if (is_list(op))
-		narrow(op, !memo_flag(op, "narrow"));
+		narrow(op, !rsp_memo_flag(op, "narrow"));
 	unclear(c, &eim_unreadable, "");
 }
 
@@ -2307,23 +2083,6 @@ swept(RspConversation *c, const HttpAnswer *answer)
 
 /* ----- a lost answer to create ----- */
 
-/*
- * When the order was handed in.  It should be known; else it counts from when
- * that was noticed.
- */
-static int64_t
-sent_at(RspOperation *op)
-{
-	int64_t		since = memo_number(op, "since");
-
-	if (op->last_sent_ms != 0)
-		return op->last_sent_ms;
-	if (since > 0 && since <= op->now_ms)
-		return since;
-	memo_set_number(op, "since", op->now_ms);
-	return op->now_ms;
-}
-
 /* Which orders does the eIM have? */
 static void
 list_orders(RspConversation *c)
@@ -2331,8 +2090,8 @@ list_orders(RspConversation *c)
 	RspOperation *op = c->op;
 	char		path[80];
 
-	memo_clear(op, "listed");
-	memo_clear(op, "unknown");
+	rsp_memo_clear(op, "listed");
+	rsp_memo_clear(op, "unknown");
 	op->step = STEP_LIST;
 	order_path(path, sizeof(path), current(op), "list", NULL);
 	rsp_ask(c, "GET", path, NULL);
@@ -2347,14 +2106,14 @@ end_search(RspOperation *op)
 	size_t		i;
 
 	for (i = 0; i < lengthof(keys); i++)
-		memo_clear(op, keys[i]);
+		rsp_memo_clear(op, keys[i]);
 }
 
 static void
 look_for_order(RspConversation *c)
 {
 	end_search(c->op);
-	if (!memo_set_number(c->op, "from", c->op->now_ms))
+	if (!rsp_memo_set(c->op, "from", json_integer(c->op->now_ms)))
 		no_memory(c);
 	else
 		list_orders(c);
@@ -2371,15 +2130,15 @@ vanished(RspConversation *c)
 
 	memo_push(op, "past", op->rsp_operation_id, MAX_PAST);
 	op->rsp_operation_id[0] = '\0';
-	memo_clear(op, "strange");
-	memo_clear(op, "bad");
-	if (memo_flag(op, "vanished") || op->now_ms - op->last_sent_ms > FORGET_MS)
+	rsp_memo_clear(op, "strange");
+	rsp_memo_clear(op, "bad");
+	if (rsp_memo_flag(op, "vanished") || op->now_ms - op->last_sent_ms > FORGET_MS)
 	{
-		memo_clear(op, "vanished");
+		rsp_memo_clear(op, "vanished");
 		unclear(c, &eim_gone, "status: absent");
 		return;
 	}
-	if (!memo_set_flag(op, "vanished"))
+	if (!rsp_memo_set_flag(op, "vanished"))
 	{
 		no_memory(c);
 		return;
@@ -2403,20 +2162,20 @@ search_failed(RspConversation *c, const HttpAnswer *answer, bool crash, const ch
 	bool		enough = out_of_patience(op);
 
 	end_search(op);
-	until = sent_at(op) + c->server->unknown_hold_ms;
-	if (until < sent_at(op) + c->server->timeout_ms + GRACE_MS)
-		until = sent_at(op) + c->server->timeout_ms + GRACE_MS;
+	until = rsp_sent_at(op) + c->server->unknown_hold_ms;
+	if (until < rsp_sent_at(op) + c->server->timeout_ms + GRACE_MS)
+		until = rsp_sent_at(op) + c->server->timeout_ms + GRACE_MS;
 	if (!enough || (op->now_ms < until && (crash || op->unresolved)))
 		later(c, answer, false, code, message);
-	else if (crash || (op->unresolved && (is_list(op) || memo_flag(op, "vanished"))))
+	else if (crash || (op->unresolved && (is_list(op) || rsp_memo_flag(op, "vanished"))))
 	{
 		/*
 		 * One more list does no harm; and by now the order was fetched, or the
 		 * eIM has given up waiting for the device.
 		 */
-		memo_clear(op, "bad");
-		memo_clear(op, "since");
-		memo_clear(op, "vanished");
+		rsp_memo_clear(op, "bad");
+		rsp_memo_clear(op, "since");
+		rsp_memo_clear(op, "vanished");
 		op->unresolved = false;
 		op->ask_first = false;
 		op->failures = 0;
@@ -2425,7 +2184,7 @@ search_failed(RspConversation *c, const HttpAnswer *answer, bool crash, const ch
 	else if (!op->unresolved)
 	{
 		/* nothing is known to have been sent */
-		memo_clear(op, "bad");
+		rsp_memo_clear(op, "bad");
 		op->step = rest(op);
 		rsp_park(c, code, message);
 	}
@@ -2439,16 +2198,16 @@ static void
 not_found(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	int64_t		from = memo_number(op, "from");
+	int64_t		from = rsp_memo_number(op, "from");
 	int64_t		settled;
 
-	if (memo_flag(op, "blind"))
+	if (rsp_memo_flag(op, "blind"))
 	{
 		search_failed(c, NULL, false, "INTERNAL", "one of the server's orders cannot be understood");
 		return;
 	}
 	end_search(op);
-	memo_clear(op, "bad");
+	rsp_memo_clear(op, "bad");
 	if (!op->unresolved)
 	{
 		/*
@@ -2457,30 +2216,30 @@ not_found(RspConversation *c)
 		 */
 		op->ask_first = false;
 		op->failures = 0;
-		memo_clear(op, "since");
+		rsp_memo_clear(op, "since");
 		if (!is_list(op))
-			memo_set_flag(op, "lost");
+			rsp_memo_set_flag(op, "lost");
 		send_order(c);
 		return;
 	}
-	settled = sent_at(op) + c->server->timeout_ms + GRACE_MS;
+	settled = rsp_sent_at(op) + c->server->timeout_ms + GRACE_MS;
 	if (from < settled)
 	{
 		/* it may have been made since the orders were listed */
-		wait_unknown(c, settled, "the answer was lost; the order is looked for");
+		rsp_wait_unknown(c, settled, "the answer was lost; the order is looked for");
 		return;
 	}
 	op->unresolved = false;
 	op->ask_first = false;
 	op->polls = 0;
-	memo_clear(op, "since");
-	if (memo_flag(op, "vanished") || (op->now_ms - op->last_sent_ms > FORGET_MS && !is_list(op)))
+	rsp_memo_clear(op, "since");
+	if (rsp_memo_flag(op, "vanished") || (op->now_ms - op->last_sent_ms > FORGET_MS && !is_list(op)))
 	{
-		memo_clear(op, "vanished");
+		rsp_memo_clear(op, "vanished");
 		unclear(c, &eim_gone, "");
 		return;
 	}
-	if (memo_count(op, "unmade") > 1)
+	if (rsp_memo_count(op, "unmade") > 1)
 		later(c, NULL, false, "UNAVAILABLE", "the server did not make the order");
 	else
 		send_order(c);
@@ -2502,7 +2261,7 @@ static json_t *
 ids_to_find(const RspOperation *op, const json_t *list, bool *strange)
 {
 	const json_t *past = json_object_get(op->memo, "past");
-	const char *beyond = memo_text(op, "beyond");
+	const char *beyond = rsp_memo_text(op, "beyond");
 	size_t		n = json_array_size(list);
 	const char **ids = malloc((n + 1) * sizeof(char *));
 	json_t	   *found = json_array();
@@ -2515,9 +2274,9 @@ ids_to_find(const RspOperation *op, const json_t *list, bool *strange)
 	{
 		const char *id = json_string_value(json_array_get(list, i));
 
-		if (!is_uuid(id))
+		if (!rsp_is_uuid(id))
 			*strange = true;
-		else if ((beyond == NULL || strcmp(id, beyond) > 0) && !array_has(past, id))
+		else if ((beyond == NULL || strcmp(id, beyond) > 0) && !rsp_json_has(past, id))
 			ids[count++] = id;
 	}
 	if (good)
@@ -2577,7 +2336,7 @@ listed(RspConversation *c, const HttpAnswer *answer)
 		}
 		return;
 	}
-	root = answer_json(answer, &reason);
+	root = rsp_answer_json(answer, &reason);
 	list = json_object_get(root, "resourceIdList");
 	if (list == NULL)
 		list = json_object_get(root, "resource_id_list");	/* early versions */
@@ -2599,20 +2358,20 @@ listed(RspConversation *c, const HttpAnswer *answer)
 	}
 	rsp_note(c, "listed", detail);
 	if (strange)
-		memo_set_flag(op, "blind");
+		rsp_memo_set_flag(op, "blind");
 	if (json_array_size(ids) == 0)
 	{
 		json_decref(ids);
 		not_found(c);
 		return;
 	}
-	memo_set_flag(op, "listed");
-	memo_set_flag(op, "asked");
+	rsp_memo_set_flag(op, "listed");
+	rsp_memo_set_flag(op, "asked");
 	if (json_array_size(ids) > MAX_KEPT)
-		memo_set_flag(op, "more");
+		rsp_memo_set_flag(op, "more");
 	else
-		memo_clear(op, "more");
-	put(op->memo, "unknown", first_ids(ids, MAX_KEPT));
+		rsp_memo_clear(op, "more");
+	rsp_json_put(op->memo, "unknown", first_ids(ids, MAX_KEPT));
 	rsp_candidates(c, ids);
 	op->step = rest(op);
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
@@ -2628,23 +2387,23 @@ find_next(RspConversation *c, int n)
 	const char *id = NULL;
 	char		path[80];
 
-	if (memo_flag(op, "asked"))
+	if (rsp_memo_flag(op, "asked"))
 	{
 		/* the worker gives no more than fit: then there may be others */
-		memo_clear(op, "asked");
+		rsp_memo_clear(op, "asked");
 		if (json_array_size(unknown) < MAX_KEPT)
-			memo_clear(op, "more");
+			rsp_memo_clear(op, "more");
 	}
 	while (json_array_size(unknown) > 0)
 	{
 		id = json_string_value(json_array_get(unknown, 0));
-		if (is_uuid(id))
+		if (rsp_is_uuid(id))
 			break;
 		json_array_remove(unknown, 0);
 	}
 	if (json_array_size(unknown) == 0)
 	{
-		if (memo_flag(op, "more") && memo_text(op, "beyond") != NULL)
+		if (rsp_memo_flag(op, "more") && rsp_memo_text(op, "beyond") != NULL)
 			list_orders(c);
 		else
 			not_found(c);
@@ -2681,26 +2440,26 @@ found(RspConversation *c, int n, const HttpAnswer *answer)
 	{
 		/* one order that the eIM cannot tell of must not hide all others */
 		row = http_row(answer->status);
-		if (memo_count(op, "again") < MAX_FIND_TRIES && not_now(c, answer, row->get, row))
+		if (rsp_memo_count(op, "again") < MAX_FIND_TRIES && not_now(c, answer, row->get, row))
 			return;
 	}
-	memo_clear(op, "again");
-	root = good_status(answer) ? answer_json(answer, &reason) : NULL;
+	rsp_memo_clear(op, "again");
+	root = good_status(answer) ? rsp_answer_json(answer, &reason) : NULL;
 	if (!json_is_string(json_object_get(root, "status")))
 	{
 		rsp_note(c, "bad-answer", "");
 		if (answer->status != 404 && answer->status != 410)
-			memo_set_flag(op, "blind");
+			rsp_memo_set_flag(op, "blind");
 	}
 	else if (read_told(c, root, &told, &reason))
 	{
 		int64_t		sent = op->last_sent_ms + answer->date_skew_ms - SKEW_MS;
 
 		/* the time is that of its last change: it was made then, or before */
-		ours = is_uuid(id) && told.resource && told.status != STATUS_ABSENT &&
+		ours = rsp_is_uuid(id) && told.resource && told.status != STATUS_ABSENT &&
 			!(told.at > 0 && 1000 * told.at < sent);
 		if (!told.resource && told.status != STATUS_ABSENT)
-			memo_set_flag(op, "blind");
+			rsp_memo_set_flag(op, "blind");
 		rsp_note(c, ours ? "found" : "another", "");
 	}
 	else
@@ -2708,18 +2467,18 @@ found(RspConversation *c, int n, const HttpAnswer *answer)
 
 	if (ours)
 	{
-		copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
+		rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
 		end_search(op);
 		op->unresolved = false;
 		op->ask_first = false;
 		op->failures = 0;
 		op->polls = 0;
-		memo_clear(op, "since");
+		rsp_memo_clear(op, "since");
 		take_told(c, &told, answer);
 	}
 	else
 	{
-		memo_set_text(op, "beyond", id);
+		rsp_memo_set_text(op, "beyond", id);
 		json_array_remove(unknown, 0);
 		find_next(c, n + 1);
 	}
@@ -2746,7 +2505,7 @@ id_of_location(const char *location, char id[37])
 		return false;
 	memcpy(id, location + begin, 36);
 	id[36] = '\0';
-	return is_uuid(id);
+	return rsp_is_uuid(id);
 }
 
 /* Nobody knows whether the order was made. */
@@ -2782,18 +2541,18 @@ created(RspConversation *c, const HttpAnswer *answer)
 	if (answer->status >= 200 && answer->status < 400)
 	{
 		if (!id_of_location(answer->location, id) ||
-			array_has(json_object_get(op->memo, "past"), id))
+			rsp_json_has(json_object_get(op->memo, "past"), id))
 		{
 			rsp_note(c, "bad-answer", "the answer does not name the order");
 			lost(c);
 			return;
 		}
-		copy(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
+		rsp_set(op->rsp_operation_id, sizeof(op->rsp_operation_id), id);
 		op->unresolved = false;
 		op->failures = 0;
-		memo_clear(op, "bad");
-		memo_clear(op, "vanished");
-		memo_clear(op, "unmade");
+		rsp_memo_clear(op, "bad");
+		rsp_memo_clear(op, "vanished");
+		rsp_memo_clear(op, "unmade");
 		rsp_note(c, "accepted", "");
 		sweep(c);
 		return;
@@ -2817,7 +2576,7 @@ created(RspConversation *c, const HttpAnswer *answer)
 				refusal.message = "the server refused the order";
 				no_list(c, &refusal, "");
 			}
-			else if (memo_flag(op, "lost"))
+			else if (rsp_memo_flag(op, "lost"))
 				fail(c, "OUTCOME_UNKNOWN",
 					 "what became of an earlier order is not known, and the server refuses another",
 					 NULL);
@@ -2842,7 +2601,7 @@ eim_begin(RspConversation *c)
 	RspOperation *op = c->op;
 	RspError	error;
 	EimOrder	act;
-	bool		doubt = op->unresolved || op->rsp_operation_id[0] != '\0' || memo_flag(op, "lost");
+	bool		doubt = op->unresolved || op->rsp_operation_id[0] != '\0' || rsp_memo_flag(op, "lost");
 
 	op->step = STEP_CREATE;
 	memset(&error, 0, sizeof(error));
@@ -2871,20 +2630,20 @@ eim_begin(RspConversation *c)
 			return;
 		}
 	}
-	if (op->rsp_operation_id[0] != '\0' && !is_uuid(op->rsp_operation_id))
+	if (op->rsp_operation_id[0] != '\0' && !rsp_is_uuid(op->rsp_operation_id))
 	{
 		op->rsp_operation_id[0] = '\0';
 		op->unresolved = true;
 	}
 	if (act == ORDER_DELETE && op->first_sent_ms == 0 && !op->unresolved &&
-		op->rsp_operation_id[0] == '\0' && memo_text(op, "act") == NULL)
+		op->rsp_operation_id[0] == '\0' && rsp_memo_text(op, "act") == NULL)
 	{
 		bool		good = true;
 
 		if (op->state == RSP_STATE_ENABLED)
 			good = set_act(op, ORDER_DISABLE_DELETE);
 		else if (op->state != RSP_STATE_DISABLED)
-			good = memo_set_flag(op, "any");
+			good = rsp_memo_set_flag(op, "any");
 		if (!good)
 		{
 			no_memory(c);
@@ -2892,11 +2651,11 @@ eim_begin(RspConversation *c)
 		}
 	}
 
-	if (memo_flag(op, "listed") && op->rsp_operation_id[0] == '\0')
+	if (rsp_memo_flag(op, "listed") && op->rsp_operation_id[0] == '\0')
 		find_next(c, 0);
 	else if (op->unresolved)
 		look_for_order(c);
-	else if (memo_text(op, "kill") != NULL && op->rsp_operation_id[0] != '\0')
+	else if (rsp_memo_text(op, "kill") != NULL && op->rsp_operation_id[0] != '\0')
 		take_away(c);
 	else if (op->rsp_operation_id[0] != '\0')
 		look_up(c);

@@ -42,8 +42,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "rsp.h"
-#include "json.h"
+#include "driver.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -52,28 +51,16 @@
 
 #include "../identifier/activation_code.h"
 #include "es2plus_event.h"
-#include "json.h"
 
 #define ES2PLUS_PATH	"/gsma/rsp2/es2plus"
 #define ADMIN_PROTOCOL	"gsma/rsp/v2.5.0"
 
-#define RETRY_BASE_MS	INT64_C(1000)
-#define RETRY_MAX_MS	INT64_C(300000)
 #define BUSY_BASE_MS	INT64_C(15000)
 #define BUSY_MAX_MS		INT64_C(3600000)
-#define PARK_BASE_MS	INT64_C(300000)
-#define PARK_MAX_MS		INT64_C(3600000)
 #define STOCK_BASE_MS	INT64_C(900000)
 #define STOCK_MAX_MS	INT64_C(21600000)
 #define DEVICE_BASE_MS	INT64_C(300000)
 #define DEVICE_MAX_MS	INT64_C(21600000)
-#define RETRY_AFTER_MAX_MS INT64_C(86400000)
-
-/* after its time-out a request may still be on its way through the server */
-#define GRACE_MS		INT64_C(10000)
-
-/* answers without sense, after which no better one is expected */
-#define PATIENCE		12
 
 #define MAX_ROUNDS		2
 #define MAX_MATCHING_IDS 3
@@ -208,8 +195,6 @@ static const struct
 	{505, M_PARK, "NOT_IMPLEMENTED", "the server does not take the request"}
 };
 
-#define lengthof(array) (sizeof(array) / sizeof((array)[0]))
-
 static const Es2plusRow *
 row_of(int function, const char *subject, const char *reason)
 {
@@ -228,26 +213,6 @@ row_of(int function, const char *subject, const char *reason)
 }
 
 /* ----- small things ----- */
-
-static bool
-all_digits(const char *text, size_t min, size_t max)
-{
-	size_t		n = strspn(text, "0123456789");
-
-	return text[n] == '\0' && n >= min && n <= max;
-}
-
-static bool
-valid_eid(const char *text)
-{
-	return text != NULL && all_digits(text, 32, 32);
-}
-
-static bool
-valid_iccid(const char *text)
-{
-	return text != NULL && all_digits(text, 18, 20) && strncmp(text, "89", 2) == 0;
-}
 
 /* as it can stand in an activation code; false also for "" */
 static bool
@@ -276,30 +241,6 @@ empty(const char *text)
 	return text == NULL || text[0] == '\0';
 }
 
-static bool
-memo_flag(const RspOperation *op, const char *key)
-{
-	return json_is_true(json_object_get(op->memo, key));
-}
-
-static int64_t
-memo_number(const RspOperation *op, const char *key)
-{
-	return json_integer_value(json_object_get(op->memo, key));
-}
-
-static bool
-memo_set(RspOperation *op, const char *key, json_t *value)
-{
-	return json_object_set_new(op->memo, key, value) == 0;
-}
-
-static void
-memo_clear(RspOperation *op, const char *key)
-{
-	json_object_del(op->memo, key);
-}
-
 /* Some servers write null, or nothing between quotes, for what they leave out. */
 static bool
 is_absent(const json_t *root, const char *key)
@@ -310,20 +251,13 @@ is_absent(const json_t *root, const char *key)
 		(json_is_string(value) && json_string_length(value) == 0);
 }
 
-/* Reference stolen; false: no memory, or a NULL value. */
-static bool
-put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
-}
-
 /* the ICCID that is ordered, "" as long as that is not proved */
 static const char *
 ordered(const RspOperation *op)
 {
 	const char *iccid = json_string_value(json_object_get(op->memo, "iccid"));
 
-	return valid_iccid(iccid) ? iccid : "";
+	return rsp_is_iccid(iccid) ? iccid : "";
 }
 
 /* the ICCID that requests are about, NULL: the SM-DP+ is to choose one */
@@ -346,14 +280,15 @@ bound_eid(const RspOperation *op)
 static bool
 sends_nameless(const RspOperation *op)
 {
-	return empty(op->profile_matching_id) || memo_flag(op, "nomid");
+	return empty(op->profile_matching_id) || rsp_memo_flag(op, "nomid");
 }
 
 /* may a request of ours have been carried out without our knowing? */
 static bool
 in_doubt(const RspOperation *op)
 {
-	return memo_flag(op, "lost_order") || memo_flag(op, "lost_confirm") || memo_flag(op, "lost");
+	return rsp_memo_flag(op, "lost_order") || rsp_memo_flag(op, "lost_confirm") ||
+		rsp_memo_flag(op, "lost");
 }
 
 /* Refused without a reason after a lost answer: perhaps because it was done. */
@@ -372,9 +307,9 @@ keep_doubt(RspOperation *op)
 {
 	op->unresolved = in_doubt(op);
 	if (op->unresolved)
-		memo_set(op, "noted", json_integer(op->last_sent_ms));
+		rsp_memo_set(op, "noted", json_integer(op->last_sent_ms));
 	else
-		memo_clear(op, "noted");
+		rsp_memo_clear(op, "noted");
 }
 
 /* Has the profile of a download been ordered and confirmed before? */
@@ -455,7 +390,7 @@ static void
 own_matching_id(const RspOperation *op, char out[24])
 {
 	static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-	uint64_t	hash = mix(memo_secret(op, "s1") ^ mix((uint64_t) memo_number(op, "mid")));
+	uint64_t	hash = mix(memo_secret(op, "s1") ^ mix((uint64_t) rsp_memo_number(op, "mid")));
 	uint64_t	more = mix(memo_secret(op, "s2") ^ hash);
 	int			n = 0;
 	int			i;
@@ -584,26 +519,15 @@ es2plus_supports(RspDialect dialect, RspKind kind, const char **note)
 }
 
 static bool
-refuse(RspError *error, const char *code, const char *message, const char *detail,
-	   const char *hint)
-{
-	error->code = code;
-	rsp_set(error->message, sizeof(error->message), message);
-	rsp_set(error->detail, sizeof(error->detail), detail);
-	rsp_set(error->hint, sizeof(error->hint), hint);
-	return false;
-}
-
-static bool
 check_identifiers(const RspOperation *op, RspError *error)
 {
-	if (op->eid != NULL && !valid_eid(op->eid))
-		return refuse(error, "UNSUPPORTED_IDENTIFIER", "EID cannot be used with protocol es2plus",
-					  "ES2+ takes EIDs of 32 digits.", "");
-	if (op->iccid != NULL && !valid_iccid(op->iccid))
-		return refuse(error, "UNSUPPORTED_IDENTIFIER",
-					  "ICCID cannot be used with protocol es2plus",
-					  "ES2+ takes ICCIDs of 18 to 20 digits.", "");
+	if (op->eid != NULL && !rsp_is_eid(op->eid))
+		return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER", "EID cannot be used with protocol es2plus",
+						  "ES2+ takes EIDs of 32 digits.", "");
+	if (op->iccid != NULL && !rsp_is_iccid(op->iccid))
+		return rsp_refuse(error, "UNSUPPORTED_IDENTIFIER",
+						  "ICCID cannot be used with protocol es2plus",
+						  "ES2+ takes ICCIDs of 18 to 20 digits.", "");
 	return true;
 }
 
@@ -612,23 +536,23 @@ check_reserve(const RspOperation *op, RspError *error)
 {
 	if (op->profile_type != NULL &&
 		(op->profile_type[0] == '\0' || strlen(op->profile_type) > MAX_PROFILE_TYPE))
-		return refuse(error, "INVALID_ARGUMENT", "profile type is empty or too long", "", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "profile type is empty or too long", "", "");
 	if (op->matching_id != NULL && op->generate_matching_id)
-		return refuse(error, "INVALID_ARGUMENT",
-					  "matching ID is given and to be generated as well", "",
-					  "Give one of matching_id and generate_matching_id.");
+		return rsp_refuse(error, "INVALID_ARGUMENT",
+						  "matching ID is given and to be generated as well", "",
+						  "Give one of matching_id and generate_matching_id.");
 	if (op->matching_id != NULL && op->matching_id[0] == '\0' && op->eid == NULL)
-		return refuse(error, "MISSING_IDENTIFIER", "an empty matching ID needs an EID",
-					  "It stands for the default SM-DP+ use (SGP.22 5.3.2).", "Give the EID.");
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "an empty matching ID needs an EID",
+						  "It stands for the default SM-DP+ use (SGP.22 5.3.2).", "Give the EID.");
 	if (!empty(op->matching_id) && !valid_matching_id(op->matching_id))
-		return refuse(error, "INVALID_ARGUMENT", "matching ID is not valid",
-					  "It could not stand in an activation code (SGP.22 4.1).", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "matching ID is not valid",
+						  "It could not stand in an activation code (SGP.22 4.1).", "");
 	if (op->smds_address != NULL && op->eid == NULL)
-		return refuse(error, "MISSING_IDENTIFIER", "an SM-DS address needs an EID",
-					  "An SM-DS keeps events for eUICCs (SGP.22 5.3.2).", "Give the EID.");
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "an SM-DS address needs an EID",
+						  "An SM-DS keeps events for eUICCs (SGP.22 5.3.2).", "Give the EID.");
 	if (op->smds_address != NULL && !valid_address(op->smds_address))
-		return refuse(error, "INVALID_ARGUMENT", "SM-DS address is not valid",
-					  "It is a host name without scheme and path.", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "SM-DS address is not valid",
+						  "It is a host name without scheme and path.", "");
 	return true;
 }
 
@@ -639,19 +563,19 @@ check_download(const RspOperation *op, RspError *error)
 	ActivationCodeError code_error;
 
 	if (op->eid == NULL)
-		return refuse(error, "MISSING_IDENTIFIER", "no EID is given", "", "Give the EID.");
+		return rsp_refuse(error, "MISSING_IDENTIFIER", "no EID is given", "", "Give the EID.");
 	if (op->reserved_eid != NULL && strcmp(op->reserved_eid, op->eid) != 0)
-		return refuse(error, "IDENTIFIER_MISMATCH", "the profile is reserved for another eUICC",
-					  "", "Cancel its order first.");
+		return rsp_refuse(error, "IDENTIFIER_MISMATCH", "the profile is reserved for another eUICC",
+						  "", "Cancel its order first.");
 	if (op->activate_on_download)
-		return refuse(error, "SERVICE_NOT_APPLICABLE",
-					  "protocol es2plus cannot enable profiles",
-					  "The device fetches the profile by itself.",
-					  "Enable it through the server that manages the eUICC.");
+		return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+						  "protocol es2plus cannot enable profiles",
+						  "The device fetches the profile by itself.",
+						  "Enable it through the server that manages the eUICC.");
 	if (op->activation_code != NULL &&
 		!activation_code_parse(op->activation_code, strlen(op->activation_code), &code,
 							   &code_error))
-		return refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "activation code is not valid", "", "");
 	return true;
 }
 
@@ -663,7 +587,7 @@ check_parameters(const RspOperation *op, RspError *error)
 	if (op->confirmation_code != NULL &&
 		(op->confirmation_code[0] == '\0' ||
 		 strlen(op->confirmation_code) > MAX_CONFIRMATION_CODE))
-		return refuse(error, "INVALID_ARGUMENT", "confirmation code is empty or too long", "", "");
+		return rsp_refuse(error, "INVALID_ARGUMENT", "confirmation code is empty or too long", "", "");
 	switch (op->kind)
 	{
 		case RSP_RESERVE:
@@ -675,14 +599,14 @@ check_parameters(const RspOperation *op, RspError *error)
 		case RSP_CANCEL_ORDER:
 			if (op->final_status != NULL && strcmp(op->final_status, "Available") != 0 &&
 				strcmp(op->final_status, "Unavailable") != 0)
-				return refuse(error, "INVALID_ARGUMENT", "final status is not valid",
-							  "A cancelled profile is Available or Unavailable (SGP.22 5.3.3).",
-							  "");
+				return rsp_refuse(error, "INVALID_ARGUMENT", "final status is not valid",
+								  "A cancelled profile is Available or Unavailable (SGP.22 5.3.3).",
+								  "");
 			return true;
 		default:
-			return refuse(error, "SERVICE_NOT_APPLICABLE",
-						  "protocol es2plus has no such operation", "",
-						  "esim_capabilities() says what a server can do.");
+			return rsp_refuse(error, "SERVICE_NOT_APPLICABLE",
+							  "protocol es2plus has no such operation", "",
+							  "esim_capabilities() says what a server can do.");
 	}
 }
 
@@ -696,9 +620,9 @@ es2plus_check(const RspServer *server, const RspOperation *op, RspError *error)
 	if (!check_parameters(op, error))
 		return false;
 	if (empty(server->requester_id))
-		return refuse(error, "UNAVAILABLE", "the server has no requester identifier",
-					  "Each request of ES2+ names its requester.",
-					  "Set the server's option requester_id.");
+		return rsp_refuse(error, "UNAVAILABLE", "the server has no requester identifier",
+						  "Each request of ES2+ names its requester.",
+						  "Set the server's option requester_id.");
 	return true;
 }
 
@@ -802,7 +726,7 @@ fail(RspConversation *c, const char *code, const char *message, const Es2plusExe
 	{
 		set_rsp_id(c);
 		rsp_set(c->facts.reserved_eid, sizeof(c->facts.reserved_eid), bound_eid(op));
-		if (memo_flag(op, "lost_confirm"))
+		if (rsp_memo_flag(op, "lost_confirm"))
 			rsp_set(c->facts.matching_id, sizeof(c->facts.matching_id),
 					wanted_matching_id(c, buf));
 	}
@@ -835,25 +759,6 @@ done(RspConversation *c, RspState state, const Es2plusExecution *said)
 	}
 }
 
-/* Retry-After where the server gave one, else grows with each failure. */
-static int64_t
-retry_delay(RspOperation *op, const HttpAnswer *answer, int64_t base, int64_t max)
-{
-	int64_t		after = answer != NULL ? answer->retry_after_ms : -1;
-	int			n = op->failures;
-
-	if (op->failures < 1000)
-		op->failures++;
-	if (after > 0)
-	{
-		if (after > RETRY_AFTER_MAX_MS)
-			after = RETRY_AFTER_MAX_MS;
-		/* a tenth on top, so that jitter never makes it earlier than asked */
-		return after + rsp_backoff_ms(0, after / 10 + 1, after);
-	}
-	return rsp_backoff_ms(n, base, max);
-}
-
 /* Come back; what is in doubt stays so, and shows. */
 static void
 later(RspConversation *c, int64_t delay, const char *code, const char *message)
@@ -882,10 +787,8 @@ static void
 wait_device(RspConversation *c)
 {
 	RspOperation *op = c->op;
-	int64_t		delay = rsp_backoff_ms(op->polls, DEVICE_BASE_MS, DEVICE_MAX_MS);
+	int64_t		delay = rsp_poll_delay(op, DEVICE_BASE_MS, DEVICE_MAX_MS);
 
-	if (op->polls < 1000)
-		op->polls++;
 	op->step = STEP_DEVICE;
 	op->unresolved = false;
 	op->failures = 0;
@@ -907,10 +810,10 @@ new_body(RspConversation *c, char call_id[37])
 
 	new_call_id(c->op, call_id);
 	if (body != NULL && header != NULL &&
-		put(header, "functionRequesterIdentifier", json_string(c->server->requester_id)) &&
-		put(header, "functionCallIdentifier", json_string(call_id)))
+		rsp_json_put(header, "functionRequesterIdentifier", json_string(c->server->requester_id)) &&
+		rsp_json_put(header, "functionCallIdentifier", json_string(call_id)))
 	{
-		if (put(body, "header", header))
+		if (rsp_json_put(body, "header", header))
 			return body;
 	}
 	else
@@ -935,7 +838,7 @@ turn_bare(RspOperation *op)
 	const char *iccid = target(op);
 
 	return iccid != NULL && strlen(iccid) == 19 && json_object_get(op->memo, "bare") == NULL &&
-		op->rsp_id == NULL && memo_set(op, "bare", json_true());
+		op->rsp_id == NULL && rsp_memo_set(op, "bare", json_true());
 }
 
 /*
@@ -948,10 +851,10 @@ try_bare(RspOperation *op, const Es2plusExecution *said)
 	if (strcmp(said->subject, "8.2.1") != 0 ||
 		(strcmp(said->reason, "3.9") != 0 && strcmp(said->reason, "2.1") != 0))
 		return false;
-	if (!memo_flag(op, "guess"))
+	if (!rsp_memo_flag(op, "guess"))
 		return turn_bare(op);
-	memo_clear(op, "guess");
-	return memo_set(op, "bare", json_false());
+	rsp_memo_clear(op, "guess");
+	return rsp_memo_set(op, "bare", json_false());
 }
 
 /* Does the url lead to ES2+ itself, in whatever version's path? */
@@ -994,11 +897,11 @@ send_order(RspConversation *c, Es2plusStep step)
 
 	op->step = step;
 	if (ok && eid != NULL)
-		ok = put(body, "eid", json_string(eid));
+		ok = rsp_json_put(body, "eid", json_string(eid));
 	if (ok && op->iccid != NULL)
-		ok = put(body, "iccid", json_iccid(op, op->iccid));
+		ok = rsp_json_put(body, "iccid", json_iccid(op, op->iccid));
 	if (ok && op->profile_type != NULL)
-		ok = put(body, "profileType", json_string(op->profile_type));
+		ok = rsp_json_put(body, "profileType", json_string(op->profile_type));
 	call(c, "downloadOrder", body, ok, call_id);
 }
 
@@ -1015,17 +918,17 @@ send_confirm(RspConversation *c)
 
 	op->step = STEP_CONFIRM;
 	if (ok)
-		ok = put(body, "iccid", json_iccid(op, target(op)));
+		ok = rsp_json_put(body, "iccid", json_iccid(op, target(op)));
 	if (ok && eid != NULL)
-		ok = put(body, "eid", json_string(eid));
+		ok = rsp_json_put(body, "eid", json_string(eid));
 	if (ok && matching_id != NULL)
-		ok = put(body, "matchingId", json_string(matching_id));
+		ok = rsp_json_put(body, "matchingId", json_string(matching_id));
 	if (ok && op->confirmation_code != NULL)
-		ok = put(body, "confirmationCode", json_string(op->confirmation_code));
+		ok = rsp_json_put(body, "confirmationCode", json_string(op->confirmation_code));
 	if (ok && op->smds_address != NULL)
-		ok = put(body, "smdsAddress", json_string(op->smds_address));
+		ok = rsp_json_put(body, "smdsAddress", json_string(op->smds_address));
 	if (ok)
-		ok = put(body, "releaseFlag", json_boolean(op->kind == RSP_DOWNLOAD || op->release));
+		ok = rsp_json_put(body, "releaseFlag", json_boolean(op->kind == RSP_DOWNLOAD || op->release));
 	call(c, "confirmOrder", body, ok, call_id);
 }
 
@@ -1037,7 +940,7 @@ send_release(RspConversation *c, Es2plusStep step)
 
 	c->op->step = step;
 	call(c, "releaseProfile", body,
-		 body != NULL && put(body, "iccid", json_iccid(c->op, c->op->iccid)), call_id);
+		 body != NULL && rsp_json_put(body, "iccid", json_iccid(c->op, c->op->iccid)), call_id);
 }
 
 static void
@@ -1051,16 +954,16 @@ send_cancel(RspConversation *c)
 
 	op->step = STEP_FIRST;
 	if (ok)
-		ok = put(body, "iccid", json_iccid(op, op->iccid));
+		ok = rsp_json_put(body, "iccid", json_iccid(op, op->iccid));
 	if (ok && eid != NULL)
-		ok = put(body, "eid", json_string(eid));
+		ok = rsp_json_put(body, "eid", json_string(eid));
 	if (ok && !sends_nameless(op))
-		ok = put(body, "matchingId", json_string(op->profile_matching_id));
-	else if (ok && memo_flag(op, "empty"))
-		ok = put(body, "matchingId", json_string(""));
+		ok = rsp_json_put(body, "matchingId", json_string(op->profile_matching_id));
+	else if (ok && rsp_memo_flag(op, "empty"))
+		ok = rsp_json_put(body, "matchingId", json_string(""));
 	if (ok)
-		ok = put(body, "finalProfileStatusIndicator",
-				 json_string(op->final_status != NULL ? op->final_status : "Available"));
+		ok = rsp_json_put(body, "finalProfileStatusIndicator",
+						  json_string(op->final_status != NULL ? op->final_status : "Available"));
 	call(c, "cancelOrder", body, ok, call_id);
 }
 
@@ -1141,9 +1044,9 @@ note_lost(RspConversation *c, const Es2plusExecution *said)
 						 "second one would take another profile", said);
 			return false;
 		}
-		ok = memo_set(op, "lost_order", json_true()) &&
-			memo_set(op, "order_at", json_integer(op->last_sent_ms != 0 ? op->last_sent_ms :
-												  op->now_ms));
+		ok = rsp_memo_set(op, "lost_order", json_true()) &&
+			rsp_memo_set(op, "order_at", json_integer(op->last_sent_ms != 0 ? op->last_sent_ms :
+													  op->now_ms));
 		op->step = STEP_CONFIRM;
 	}
 	else if (op->kind == RSP_CANCEL_ORDER && bound_eid(op) == NULL && sends_nameless(op) &&
@@ -1154,7 +1057,7 @@ note_lost(RspConversation *c, const Es2plusExecution *said)
 		return false;
 	}
 	else
-		ok = memo_set(op, step == STEP_CONFIRM ? "lost_confirm" : "lost", json_true());
+		ok = rsp_memo_set(op, step == STEP_CONFIRM ? "lost_confirm" : "lost", json_true());
 	if (!ok)
 		no_memory(c);
 	return ok;
@@ -1174,16 +1077,16 @@ lost(RspConversation *c, const HttpAnswer *answer, bool trouble, bool senseless,
 	}
 	if (senseless)
 	{
-		int64_t		n = memo_number(op, "senseless") + 1;
+		int64_t		n = rsp_memo_number(op, "senseless") + 1;
 
 		if (n >= PATIENCE)
 		{
 			fail_unknown(c, "the server's answers cannot be understood", said);
 			return;
 		}
-		memo_set(op, "senseless", json_integer(n));
+		rsp_memo_set(op, "senseless", json_integer(n));
 	}
-	later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), "", message);
+	later(c, rsp_retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), "", message);
 	c->action.server_trouble = trouble;
 }
 
@@ -1224,13 +1127,12 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 	if (answer->outcome == HTTP_NOT_SENT)
 	{
 		rsp_note(c, "not-sent", answer->error);
-		if (answer->auth_failed && answer->auth_status >= 400 && answer->auth_status < 500 &&
-			answer->auth_status != 408 && answer->auth_status != 429)
-			park(c, retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), "UNAUTHENTICATED",
+		if (rsp_token_refused(answer))
+			park(c, rsp_retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), "UNAUTHENTICATED",
 				 "the token endpoint refuses the credentials");
 		else
 		{
-			later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS),
+			later(c, rsp_retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS),
 				  answer->auth_failed ? "UNAUTHENTICATED" : "UNAVAILABLE",
 				  answer->auth_failed ? "no access token could be had" :
 				  answer->tls_reason != NULL ? answer->tls_reason :
@@ -1268,7 +1170,7 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 			if (result->said.status == ES2PLUS_EXPIRED)
 			{
 				rsp_note(c, "expired", result->said.message);
-				later(c, retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), "TIMEOUT",
+				later(c, rsp_retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), "TIMEOUT",
 					  "the request expired at the SM-DP+ before it was carried out");
 				json_decref(root);
 				return;
@@ -1296,10 +1198,10 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 			continue;
 		rsp_note(c, "refused", http_rows[i].code);
 		if (http_rows[i].meaning == M_PARK)
-			park(c, retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), http_rows[i].code,
+			park(c, rsp_retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), http_rows[i].code,
 				 http_rows[i].message);
 		else
-			later(c, retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), http_rows[i].code,
+			later(c, rsp_retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS), http_rows[i].code,
 				  http_rows[i].message);
 		return;
 	}
@@ -1313,7 +1215,7 @@ take_answer(RspConversation *c, const HttpAnswer *answer, int function, Result *
 	rsp_note(c, "unknown", detail);
 	order = step_of(op) != STEP_CONFIRM;
 	bare = (answer->status == 400 || answer->status == 422) && turn_bare(op) &&
-		memo_set(op, "guess", json_true());
+		rsp_memo_set(op, "guess", json_true());
 	lost(c, answer, answer->status >= 500, answer->status < 500,
 		 "the server's answer does not say what was done", NULL);
 
@@ -1344,21 +1246,21 @@ failed_alike(RspConversation *c, const HttpAnswer *answer, const Result *result)
 	switch (row->meaning)
 	{
 		case M_RETRY:
-			later(c, retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), row->code,
+			later(c, rsp_retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), row->code,
 				  "the SM-DP+ could not carry it out now");
 			break;
 		case M_STOCK:
-			park(c, retry_delay(op, answer, STOCK_BASE_MS, STOCK_MAX_MS), row->code,
+			park(c, rsp_retry_delay(op, answer, STOCK_BASE_MS, STOCK_MAX_MS), row->code,
 				 "no profile of this type is left in stock");
 			break;
 		case M_PARK:
-			park(c, retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), row->code,
+			park(c, rsp_retry_delay(op, answer, PARK_BASE_MS, PARK_MAX_MS), row->code,
 				 "the SM-DP+ does not know this requester");
 			break;
 		case M_DOUBT:
 			if (!note_lost(c, &result->said))
 				return true;
-			later(c, retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), row->code,
+			later(c, rsp_retry_delay(op, answer, BUSY_BASE_MS, BUSY_MAX_MS), row->code,
 				  "the SM-DP+ failed while carrying it out");
 			break;
 		default:
@@ -1391,8 +1293,8 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 			iccid[0] = '\0';
 		else if (strlen(iccid) == 19)
 		{
-			ok = memo_set(op, "bare", json_boolean(text[19] == '\0'));
-			memo_clear(op, "guess");
+			ok = rsp_memo_set(op, "bare", json_boolean(text[19] == '\0'));
+			rsp_memo_clear(op, "guess");
 		}
 		json_decref(result.root);
 		if (iccid[0] == '\0' || (op->iccid != NULL && strcmp(iccid, op->iccid) != 0))
@@ -1403,15 +1305,15 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 
 		/* made now, so nothing that was confirmed before has to do with it */
-		if (!ok || !memo_set(op, "iccid", json_string(iccid)))
+		if (!ok || !rsp_memo_set(op, "iccid", json_string(iccid)))
 		{
 			if (note_lost(c, NULL))
 				no_memory(c);
 			return;
 		}
-		memo_clear(op, "lost_order");
-		memo_clear(op, "lost_confirm");
-		memo_clear(op, "order_at");
+		rsp_memo_clear(op, "lost_order");
+		rsp_memo_clear(op, "lost_confirm");
+		rsp_memo_clear(op, "order_at");
 		op->unresolved = false;
 		op->failures = 0;
 		send_confirm(c);
@@ -1433,7 +1335,7 @@ order_answered(RspConversation *c, const HttpAnswer *answer)
 		send_confirm(c);
 		return;
 	}
-	if (memo_flag(op, "lost_confirm"))
+	if (rsp_memo_flag(op, "lost_confirm"))
 		fail_unknown(c, "answers were lost, and the SM-DP+ refuses the order now", &result.said);
 	else
 		fail(c, result.row->code, "the SM-DP+ refused the order", &result.said);
@@ -1461,7 +1363,7 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 
 	text = json_string_value(json_object_get(root, "eid"));
 	if (!is_absent(root, "eid") &&
-		(!valid_eid(text) || (eid != NULL && strcmp(text, eid) != 0)))
+		(!rsp_is_eid(text) || (eid != NULL && strcmp(text, eid) != 0)))
 	{
 		not_believed(c, answer, "the answer is about another eUICC");
 		return;
@@ -1491,15 +1393,15 @@ confirmed(RspConversation *c, const HttpAnswer *answer, const json_t *root,
 		address = c->server->smdp_address;
 
 	/* ordered is proved by its confirmation */
-	if (ordered(op)[0] == '\0' && !memo_set(op, "iccid", json_string(op->iccid)))
+	if (ordered(op)[0] == '\0' && !rsp_memo_set(op, "iccid", json_string(op->iccid)))
 	{
 		if (note_lost(c, NULL))
 			no_memory(c);
 		return;
 	}
-	memo_clear(op, "lost_order");
-	memo_clear(op, "lost_confirm");
-	memo_clear(op, "order_at");
+	rsp_memo_clear(op, "lost_order");
+	rsp_memo_clear(op, "lost_confirm");
+	rsp_memo_clear(op, "order_at");
 	set_rsp_id(c);
 	rsp_set(c->facts.rsp_state, sizeof(c->facts.rsp_state), released ? "Released" : "Confirmed");
 	rsp_set(c->facts.reserved_eid, sizeof(c->facts.reserved_eid), eid);
@@ -1527,13 +1429,13 @@ confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *resu
 {
 	RspOperation *op = c->op;
 	int64_t		settled;
-	int64_t		rounds = memo_number(op, "rounds");
+	int64_t		rounds = rsp_memo_number(op, "rounds");
 	int64_t		delay;
 
 	if (ordered(op)[0] != '\0')
 	{
 		/* the order was ours, and what has moved it on was the lost try */
-		if (memo_flag(op, "lost_confirm"))
+		if (rsp_memo_flag(op, "lost_confirm"))
 		{
 			rsp_note(c, "failed", "it was done by an earlier try");
 			confirmed(c, answer, NULL, &result->said);
@@ -1544,17 +1446,17 @@ confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *resu
 	}
 
 	/* the lost order may still be under way */
-	settled = memo_number(op, "order_at") + c->server->timeout_ms + GRACE_MS;
+	settled = rsp_memo_number(op, "order_at") + c->server->timeout_ms + GRACE_MS;
 	if (op->now_ms < settled)
 	{
-		delay = retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS);
+		delay = rsp_retry_delay(op, answer, RETRY_BASE_MS, RETRY_MAX_MS);
 		later(c, delay < settled - op->now_ms ? delay : settled - op->now_ms, "",
 			  "the answer was lost; whether the order stands is found out");
 		return;
 	}
 	if (rounds < MAX_ROUNDS)
 	{
-		if (!memo_set(op, "rounds", json_integer(rounds + 1)))
+		if (!rsp_memo_set(op, "rounds", json_integer(rounds + 1)))
 			no_memory(c);
 		else
 		{
@@ -1563,7 +1465,7 @@ confirm_refused(RspConversation *c, const HttpAnswer *answer, const Result *resu
 		}
 		return;
 	}
-	if (memo_flag(op, "lost_confirm") || unexplained(op, &result->said))
+	if (rsp_memo_flag(op, "lost_confirm") || unexplained(op, &result->said))
 		fail_unknown(c, "answers were lost, and the SM-DP+ neither takes nor confirms the order "
 					 "now", &result->said);
 	else
@@ -1576,7 +1478,7 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
 	Result		result;
-	int64_t		number = memo_number(op, "mid");
+	int64_t		number = rsp_memo_number(op, "mid");
 
 	take_answer(c, answer, F_CONFIRM, &result);
 	if (result.type == RESULT_DONE)
@@ -1603,14 +1505,14 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 		case M_USED:
 			if (!matching_id_is_own(c))
 				break;
-			if (memo_flag(op, "lost_confirm"))
+			if (rsp_memo_flag(op, "lost_confirm"))
 			{
 				/* in use by nobody but us */
 				rsp_note(c, "failed", "it was done by an earlier try");
 				confirmed(c, answer, NULL, &result.said);
 				return;
 			}
-			if (number + 1 < MAX_MATCHING_IDS && memo_set(op, "mid", json_integer(number + 1)))
+			if (number + 1 < MAX_MATCHING_IDS && rsp_memo_set(op, "mid", json_integer(number + 1)))
 			{
 				op->unresolved = in_doubt(op);
 				send_confirm(c);
@@ -1620,7 +1522,7 @@ confirm_answered(RspConversation *c, const HttpAnswer *answer)
 		default:
 			break;
 	}
-	if (memo_flag(op, "lost_confirm") && result.row->meaning == M_USED)
+	if (rsp_memo_flag(op, "lost_confirm") && result.row->meaning == M_USED)
 		fail_unknown(c, "an answer was lost, and the MatchingID is in use now", &result.said);
 	else if (!unexplained(op, &result.said))
 		fail(c, result.row->code, "the SM-DP+ refused to confirm the order", &result.said);
@@ -1668,7 +1570,7 @@ release_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		rsp_note(c, "failed", "it is released already");
 	}
-	memo_clear(op, "lost");
+	rsp_memo_clear(op, "lost");
 	rsp_set(c->facts.rsp_state, sizeof(c->facts.rsp_state), "Released");
 	if (op->kind == RSP_RELEASE)
 	{
@@ -1687,7 +1589,7 @@ static void
 cancel_answered(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
-	bool		repeat = memo_flag(op, "lost");
+	bool		repeat = rsp_memo_flag(op, "lost");
 	bool		gone = false;
 	Result		result;
 
@@ -1709,8 +1611,8 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 		switch (result.row->meaning)
 		{
 			case M_NAMELESS:
-				if (empty(op->profile_matching_id) && !memo_flag(op, "empty") &&
-					memo_set(op, "empty", json_true()))
+				if (empty(op->profile_matching_id) && !rsp_memo_flag(op, "empty") &&
+					rsp_memo_set(op, "empty", json_true()))
 				{
 					/* an order for the default SM-DP+ use: it is the empty one */
 					op->unresolved = in_doubt(op);
@@ -1726,7 +1628,7 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 					if (repeat)
 						fail_unknown(c, "the answer was lost; the order is cancelled, or stands "
 									 "without this MatchingID", &result.said);
-					else if (memo_set(op, "nomid", json_true()))
+					else if (rsp_memo_set(op, "nomid", json_true()))
 					{
 						op->unresolved = in_doubt(op);
 						send_cancel(c);
@@ -1764,7 +1666,7 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		rsp_note(c, "failed", "it was done by an earlier try");
 	}
-	memo_clear(op, "lost");
+	rsp_memo_clear(op, "lost");
 	rsp_set(c->facts.rsp_state, sizeof(c->facts.rsp_state),
 			op->final_status != NULL ? op->final_status : "Available");
 	done(c, RSP_STATE_CANCELLED, &result.said);
@@ -1846,7 +1748,7 @@ es2plus_begin(RspConversation *c)
 		park(c, PARK_MAX_MS, "UNAVAILABLE", "the server has no requester identifier");
 		return;
 	}
-	if (op->unresolved && (!in_doubt(op) || memo_number(op, "noted") != op->last_sent_ms) &&
+	if (op->unresolved && (!in_doubt(op) || rsp_memo_number(op, "noted") != op->last_sent_ms) &&
 		!note_lost(c, NULL))
 		return;
 	go_on(c);

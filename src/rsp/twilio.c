@@ -390,23 +390,6 @@ created_since(const RspOperation *op)
 	return ms <= op->now_ms ? ms - CLOCK_MS : 0;
 }
 
-/*
- * When the request that acts was sent.  It should be known; else it counts
- * from when that was noticed.
- */
-static int64_t
-sent_at(RspOperation *op)
-{
-	int64_t		since = rsp_memo_number(op, "since");
-
-	if (op->last_sent_ms != 0)
-		return op->last_sent_ms;
-	if (since > 0 && since <= op->now_ms)
-		return since;
-	rsp_json_put(op->memo, "since", json_integer(op->now_ms));
-	return op->now_ms;
-}
-
 static bool
 never_sent(const RspOperation *op)
 {
@@ -428,7 +411,7 @@ anew(RspOperation *op)
 static int64_t
 settled_at(RspConversation *c)
 {
-	return sent_at(c->op) + c->server->timeout_ms + GRACE_MS;
+	return rsp_sent_at(c->op) + c->server->timeout_ms + GRACE_MS;
 }
 
 /* ----- supports, check, state_allowed ----- */
@@ -1514,7 +1497,7 @@ nothing_found(RspConversation *c)
 	if (!never_sent(op))
 	{
 		settled = settled_at(c);
-		until = sent_at(op) + c->server->unknown_hold_ms;
+		until = rsp_sent_at(op) + c->server->unknown_hold_ms;
 		if (until < settled)
 			until = settled;
 		if (op->now_ms < until)
