@@ -382,7 +382,7 @@ COMMENT ON FUNCTION esim_wait IS
 CREATE FUNCTION esim_cancel(id uuid) RETURNS boolean
 AS 'MODULE_PATHNAME', 'esim_cancel' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION esim_cancel IS
-'Takes an operation back. Not sent yet: it ends CANCELLED at once, together with those that need its success (DEPENDENCY_FAILED), and the result is true. A download that only waits for its device at an SM-DP+: a cancel-order is queued (final status Available), and the download ends CANCELLED when that has succeeded (true: asked). One whose order waits at an eIM ends CANCELLED when the eIM says that no device fetched the order, else it goes on (true: asked). False: it has completed already. Errors: NOT_FOUND; INCOMPATIBLE_STATE where it was sent and cannot be taken back.';
+'Takes an operation back. Not sent yet: it ends CANCELLED at once, together with those that need its success (DEPENDENCY_FAILED), and the result is true. A download that only waits for its device at an SM-DP+: a cancel-order is queued (final status Available), and the download ends CANCELLED when that has succeeded (true: asked). One whose order waits at an eIM ends CANCELLED when the eIM says that no device fetched the order, else it goes on (true: asked). One that was queued before a promotion ends CANCELLED when the RSP has shown that the former primary did not send it, else it goes on (true: asked). False: it has completed already. Errors: NOT_FOUND; INCOMPATIBLE_STATE where it was sent and cannot be taken back.';
 
 CREATE FUNCTION esim_retry(ids uuid[])
 RETURNS TABLE (ordinal integer, operation uuid, sqlstate text, code text, message text)

@@ -32,11 +32,13 @@ static EsimStatement lock_euicc_lane = {
 /*
  * The operation and those behind it in its lane, in order.  Nothing
  * outstanding: no request that acts was ever sent, or the last one was refused
- * before anything happened.
+ * before anything happened.  Last column: an earlier timeline may have sent
+ * one that is not known here.
  */
 static EsimStatement lock_pending = {
 	"SELECT q.operation, q.seq, q.claimed,"
-	" NOT q.unresolved AND q.rsp_operation_id IS NULL AND (q.acting = 0 OR q.step = 0)"
+	" NOT q.unresolved AND q.rsp_operation_id IS NULL AND (q.acting = 0 OR q.step = 0),"
+	" q.ask_first AND q.kind NOT IN ('refresh', 'sync')"
 	" FROM @esim_pending q WHERE q.lane = $1 AND q.seq >= $2 ORDER BY q.seq FOR UPDATE",
 	2, {"int8", "int8"}
 };
@@ -114,6 +116,18 @@ contains(const pg_uuid_t *ids, int n, const pg_uuid_t *id)
 	return false;
 }
 
+typedef struct Cancellation
+{
+	const pg_uuid_t *id;
+	int64		lane;
+	int64		seq;
+	const RspDriver *driver;	/* NULL: the server is not there any more */
+	RspDialect	dialect;
+	bool		cancelled;
+	bool		gone;			/* it has ended meanwhile */
+	bool		doubtful;		/* the server knows whether it was sent */
+} Cancellation;
+
 /*
  * Cancel the operation whose queue row is seq in lane, with all behind it that
  * need its success.  false: it was sent; the row may stay locked, the caller
@@ -121,7 +135,7 @@ contains(const pg_uuid_t *ids, int n, const pg_uuid_t *id)
  * at what they wait for.
  */
 static bool
-cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
+cancel_queued(Cancellation *c)
 {
 	Datum		values[2];
 	EsimRow		row;
@@ -131,30 +145,33 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 	int			ncancelled = 0;
 	ArrayType  *array;
 
-	values[0] = Int64GetDatum(lane);
-	values[1] = Int64GetDatum(seq);
+	values[0] = Int64GetDatum(c->lane);
+	values[1] = Int64GetDatum(c->seq);
 	esim_execute_latest(&lock_pending, values, NULL, 0);
-	*gone = true;
+	c->gone = true;
 	behind = palloc(sizeof(pg_uuid_t) * Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		esim_row(&row, SPI_tuptable, i);
-		if (memcmp(DatumGetUUIDP(row.value[0]), id, sizeof(pg_uuid_t)) == 0)
+		if (memcmp(DatumGetUUIDP(row.value[0]), c->id, sizeof(pg_uuid_t)) == 0)
 		{
-			*gone = false;
+			c->gone = false;
 			if (DatumGetBool(row.value[2]) || !DatumGetBool(row.value[3]))
+				return false;
+			c->doubtful = DatumGetBool(row.value[4]) && c->driver != NULL && c->driver->can_ask;
+			if (c->doubtful)
 				return false;
 		}
 		else
 			behind[nbehind++] = *DatumGetUUIDP(row.value[0]);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	if (*gone)
+	if (c->gone)
 		return false;
 
 	/* in order, so that what depends on a dependent is found in one pass */
 	cancelled = palloc(sizeof(pg_uuid_t) * (nbehind + 1));
-	cancelled[ncancelled++] = *id;
+	cancelled[ncancelled++] = *c->id;
 	if (nbehind > 0)
 	{
 		values[0] = PointerGetDatum(uuid_array(behind, nbehind));
@@ -171,25 +188,16 @@ cancel_queued(const pg_uuid_t *id, int64 lane, int64 seq, bool *gone)
 
 	array = uuid_array(cancelled, ncancelled);
 	values[0] = PointerGetDatum(array);
-	values[1] = UUIDPGetDatum(id);
+	values[1] = UUIDPGetDatum(c->id);
 	esim_execute_latest(&delete_pending, values, NULL, 0);
 	esim_execute_latest(&complete_cancelled, values, NULL, 0);
 	esim_outbox_write(SPI_tuptable, SPI_processed, 1);
 	esim_execute_latest(&cancel_reserved, values, NULL, 0);
 	esim_execute_latest(&forget_secrets, values, NULL, 0);
-	values[0] = Int64GetDatum(lane);
+	values[0] = Int64GetDatum(c->lane);
 	esim_execute_latest(&wake_lane, values, NULL, 0);
 	return true;
 }
-
-typedef struct Cancellation
-{
-	const pg_uuid_t *id;
-	int64		lane;
-	int64		seq;
-	bool		cancelled;
-	bool		gone;
-} Cancellation;
 
 /* cancel_queued(), undone when it does not cancel */
 static bool
@@ -197,7 +205,7 @@ cancel_step(void *arg)
 {
 	Cancellation *c = arg;
 
-	c->cancelled = cancel_queued(c->id, c->lane, c->seq, &c->gone);
+	c->cancelled = cancel_queued(c);
 	return c->cancelled;
 }
 
@@ -218,26 +226,24 @@ driver_of(char *server_name, RspDialect *dialect)
 }
 
 /*
- * Where the driver can, an operation that was sent is asked to end when it
- * becomes certain that nothing of it was carried out; else it goes on.  A
- * worker that is just at it may have to put its outcome aside for us.  false:
- * the driver cannot, or the operation has ended meanwhile (gone).
+ * Where the driver can, an operation that was sent, or may have been, is asked
+ * to end when it becomes certain that nothing of it was carried out; else it
+ * goes on.  A worker that is just at it may have to put its outcome aside for
+ * us.  false: the driver cannot, or the operation has ended meanwhile.
  */
 static bool
-ask_to_withdraw(char *server_name, int64 seq, bool *gone)
+ask_to_withdraw(Cancellation *c)
 {
 	static EsimStatement ask = {
 		"UPDATE @esim_pending SET cancel_asked = true WHERE seq = $1", 1, {"int8"}
 	};
-	RspDialect	dialect;
-	const RspDriver *driver = driver_of(server_name, &dialect);
-	Datum		value = Int64GetDatum(seq);
+	Datum		value = Int64GetDatum(c->seq);
 
-	if (driver == NULL || !driver->can_withdraw)
+	if (!c->doubtful && (c->driver == NULL || !c->driver->can_withdraw))
 		return false;
 	esim_execute_latest(&ask, &value, NULL, 0);
-	*gone = SPI_processed == 0;
-	return !*gone;
+	c->gone = SPI_processed == 0;
+	return !c->gone;
 }
 
 /*
@@ -247,7 +253,7 @@ ask_to_withdraw(char *server_name, int64 seq, bool *gone)
  * when it has succeeded.  false: the server has no way.
  */
 static bool
-ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
+ask_to_cancel(const Cancellation *c, Oid caller, char *server_name, const pg_uuid_t *profile)
 {
 	static EsimStatement asked = {
 		"SELECT 1 FROM @esim_operation o WHERE o.profile = $1 AND o.kind = 'cancel-order' AND o.status = 'ACCEPTED'",
@@ -255,12 +261,10 @@ ask_to_cancel(Oid caller, char *server_name, const pg_uuid_t *profile)
 	};
 	EsimRequest request;
 	EsimElement element;
-	RspDialect	dialect;
-	const RspDriver *driver = driver_of(server_name, &dialect);
 	Datum		value = UUIDPGetDatum(profile);
 	const char *note;
 
-	if (driver == NULL || !driver->supports(dialect, RSP_CANCEL_ORDER, &note))
+	if (c->driver == NULL || !c->driver->supports(c->dialect, RSP_CANCEL_ORDER, &note))
 		return false;
 	esim_execute_latest(&asked, &value, NULL, 1);
 	if (SPI_processed > 0)
@@ -362,13 +366,17 @@ esim_cancel(PG_FUNCTION_ARGS)
 	 * A queue row that turns out to be claimed must not stay locked until our
 	 * transaction ends: the worker would have to put its outcome aside.
 	 */
-	c = (Cancellation) {id, lane, DatumGetInt64(row.value[6]), false, false};
+	memset(&c, 0, sizeof(c));
+	c.id = id;
+	c.lane = lane;
+	c.seq = DatumGetInt64(row.value[6]);
+	c.driver = driver_of(server, &c.dialect);
 	error = esim_try(cancel_step, &c);
 	if (error != NULL)
 		ReThrowError(error);
-	asked = !c.cancelled && !c.gone && ask_to_withdraw(server, c.seq, &c.gone);
+	asked = !c.cancelled && !c.gone && ask_to_withdraw(&c);
 	if (!c.cancelled && !c.gone && !asked && !row.null[8])
-		asked = ask_to_cancel(caller, server, DatumGetUUIDP(row.value[8]));
+		asked = ask_to_cancel(&c, caller, server, DatumGetUUIDP(row.value[8]));
 
 	if (!c.cancelled && !c.gone && !asked)
 		ereport(ERROR,

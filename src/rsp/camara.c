@@ -1691,7 +1691,9 @@ resolve(RspConversation *c, const HttpAnswer *answer, const CamaraList *list)
 	if (never_sent)
 	{
 		op->ask_first = false;
-		if (op->kind == RSP_DELETE && rsp_memo_text(op, "act") == NULL)
+		if (op->cancel_asked)
+			rsp_withdrawn(c, "cancelled before it was sent");
+		else if (op->kind == RSP_DELETE && rsp_memo_text(op, "act") == NULL)
 			choose_delete(c, list);
 		else
 			act(c);

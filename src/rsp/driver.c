@@ -299,6 +299,20 @@ rsp_wait_unknown(RspConversation *c, int64_t until, const char *message)
 	rsp_wait(c, RSP_PHASE_UNKNOWN, delay, "", message);
 }
 
+void
+rsp_withdrawn(RspConversation *c, const char *message)
+{
+	c->op->step = 0;
+	rsp_note(c, "cancelled", "");
+	rsp_fail(c, "CANCELLED", message);
+	c->action.cancelled = true;
+	if (c->op->kind == RSP_RESERVE && c->op->state <= RSP_STATE_RESERVING)
+	{
+		c->action.profile_state_set = true;
+		c->action.state = RSP_STATE_CANCELLED;
+	}
+}
+
 bool
 rsp_token_refused(const HttpAnswer *answer)
 {

@@ -136,6 +136,9 @@ extern void rsp_wait_unknown(RspConversation *c, int64_t until, const char *mess
  */
 extern bool rsp_no_answer(RspConversation *c, const HttpAnswer *answer);
 
+/* it was to be cancelled, and nothing of it was carried out or will be */
+extern void rsp_withdrawn(RspConversation *c, const char *message);
+
 /* a token endpoint that refuses us does so until somebody sees to it */
 extern bool rsp_token_refused(const HttpAnswer *answer);
 

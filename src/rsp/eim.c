@@ -67,8 +67,9 @@
  *
  * Who wants to cancel asks (op->cancel_asked), and the operation ends where it
  * would hand in its order and it is certain that none was carried out: the eIM
- * has ended it as noshowOrder, or the eUICC was busy.  To delete the order
- * would not do: an eIM answers "deleted" whether the device has it or not.
+ * has ended it as noshowOrder, or the eUICC was busy, or shows that a lost one
+ * had no effect.  To delete the order would not do: an eIM answers "deleted"
+ * whether the device has it or not.
  *
  *-------------------------------------------------------------------------
  */
@@ -593,12 +594,19 @@ tidy(RspConversation *c)
 		rsp_cleanup(c, "GET", path);
 }
 
+/* No part of the operation is done. */
+static bool
+is_whole(const RspOperation *op)
+{
+	return !rsp_memo_flag(op, "disabled") &&
+		!(op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE);
+}
+
 /* Nothing of the operation was carried out by an order that is through. */
 static bool
 untouched(const RspOperation *op)
 {
-	return rsp_memo_text(op, "look") == NULL && !rsp_memo_flag(op, "lost") &&
-		!rsp_memo_flag(op, "disabled") && !(op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE);
+	return rsp_memo_text(op, "look") == NULL && !rsp_memo_flag(op, "lost") && is_whole(op);
 }
 
 /* What the queue's row has as step while the operation waits. */
@@ -959,14 +967,9 @@ finish(RspConversation *c)
 static void
 withdrawn(RspConversation *c)
 {
-	RspOperation *op = c->op;
-
 	tidy(c);
-	op->step = STEP_CREATE;
-	rsp_note(c, "cancelled", "");
-	rsp_fail(c, "CANCELLED", "cancelled before the device had carried it out");
-	c->action.cancelled = true;
-	show_last(op);
+	rsp_withdrawn(c, "cancelled before the device had carried it out");
+	show_last(c->op);
 }
 
 /* The order that was under way has had its effect. */
@@ -1500,6 +1503,12 @@ resolve_lost(RspConversation *c, const EimList *list)
 				 NULL);
 			return;
 		case SIGHT_NO:
+			if (op->cancel_asked && is_whole(op))
+			{
+				withdrawn(c);
+				return;
+			}
+			break;
 		case SIGHT_BLIND:
 			break;
 	}
@@ -2219,7 +2228,10 @@ not_found(RspConversation *c)
 		rsp_memo_clear(op, "since");
 		if (!is_list(op))
 			rsp_memo_set_flag(op, "lost");
-		send_order(c);
+		if (op->cancel_asked && !is_list(op))
+			look(c, "lost");
+		else
+			send_order(c);
 		return;
 	}
 	settled = rsp_sent_at(op) + c->server->timeout_ms + GRACE_MS;

@@ -336,7 +336,10 @@ typedef struct RspDriver
 	/* true: an RSP of this protocol can be asked what became of a request */
 	bool		can_ask;
 
-	/* true: op->cancel_asked is heeded; esim_cancel() asks so */
+	/*
+	 * true: op->cancel_asked is heeded also when a request was sent.  All that
+	 * can ask heed it when it turns out that no earlier timeline sent one.
+	 */
 	bool		can_withdraw;
 
 	void		(*begin) (RspConversation *c);

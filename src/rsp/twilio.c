@@ -407,6 +407,16 @@ anew(RspOperation *op)
 	op->polls = 0;
 }
 
+/* Was it to be cancelled, and nothing was ever sent? */
+static bool
+withdrawn(RspConversation *c)
+{
+	if (!c->op->cancel_asked || !never_sent(c->op))
+		return false;
+	rsp_withdrawn(c, "cancelled before it was sent");
+	return true;
+}
+
 /* From when on what is not there will not come by itself. */
 static int64_t
 settled_at(RspConversation *c)
@@ -1516,6 +1526,8 @@ nothing_found(RspConversation *c)
 		}
 		rsp_memo_set_flag(op, "lost");
 	}
+	if (withdrawn(c))
+		return;
 	anew(op);
 	create_profile(c);
 }
@@ -2508,6 +2520,8 @@ sim_answered(RspConversation *c, const HttpAnswer *answer)
 	}
 
 	/* setting the same once more has the same end */
+	if (withdrawn(c))
+		return;
 	anew(op);
 	send_sim(c);
 }
@@ -2899,6 +2913,8 @@ no_fleet(RspConversation *c)
 			 NULL, NULL);
 		return;
 	}
+	if (withdrawn(c))
+		return;
 	anew(op);
 	send_fleet(c);
 }

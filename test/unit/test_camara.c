@@ -1379,6 +1379,25 @@ test_lost(RspDialect dialect)
 	check(is(RSP_ACT_SEND) && strstr(last_path, "disable") != NULL,
 		  "%s: ask first, delete of an enabled one", label);
 
+	/* ask first, and it was to be cancelled */
+	setup(dialect, RSP_ENABLE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, list(1, ICCID1, "DISABLED", 0));
+	check(fails("CANCELLED") && conv.action.cancelled && sends == 0,
+		  "%s: ask first, cancelled as it was not sent", label);
+	setup(dialect, RSP_ENABLE);
+	op.ask_first = op.cancel_asked = true;
+	op.first_sent_ms = op.last_sent_ms = T0 - 2 * HOUR;
+	begin();
+	answer(200, list(1, ICCID1, "DISABLED", 0));
+	check(is(RSP_ACT_SEND), "%s: ask first, what was sent before is not cancelled", label);
+	setup(dialect, RSP_ENABLE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, list(1, ICCID1, "ENABLED", 0));
+	check(is(RSP_ACT_DONE) && sends == 0, "%s: ask first, too late to cancel", label);
+
 	/* an intent whose time is not known */
 	setup(dialect, RSP_ENABLE);
 	op.unresolved = true;

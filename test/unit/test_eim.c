@@ -1526,6 +1526,23 @@ test_cancel(void)
 	again();
 	check(sends_to("POST /psmo/create"), "goes on");
 
+	/* an earlier timeline may have sent it: the eUICC tells */
+	setup(RSP_ENABLE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, "{\"resourceIdList\": []}");
+	check(lists() && !op.ask_first, "of an earlier timeline: the eUICC is asked");
+	order(ID1);
+	done(LIST(ENTRY(CARD1, "disabled")));
+	check(cancelled() && sends == 1, "it was not carried out: cancelled");
+	setup(RSP_ENABLE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, "{\"resourceIdList\": []}");
+	order(ID1);
+	done(LIST(ENTRY(CARD1, "enabled")));
+	check(is(RSP_ACT_DONE), "it was carried out: too late");
+
 	/* nothing was done: the queue's row says so */
 	setup(RSP_ENABLE);
 	begin();

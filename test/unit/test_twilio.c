@@ -1272,6 +1272,29 @@ test_lost_create(void)
 	begin();
 	answer(200, page("fleets", NULL, 0));
 	check(is(RSP_ACT_SEND), "ask_first of a Fleet");
+
+	/* which was to be cancelled */
+	setup(RSP_RESERVE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, page("esim_profiles", NULL, 0));
+	check(fails("CANCELLED") && conv.action.cancelled && state_is(RSP_STATE_CANCELLED) &&
+		  sends == 0, "a reservation is cancelled as it was not sent");
+	setup(RSP_SET_SUBSCRIPTION);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, sim(HS1, ICCID1, "ready", HF1));
+	check(fails("CANCELLED") && conv.action.cancelled && sends == 0, "a subscription, too");
+	setup(RSP_SET_SUBSCRIPTION);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, sim(HS1, ICCID1, "active", HF1));
+	check(is(RSP_ACT_DONE), "unless it is so already");
+	setup(RSP_FLEET_CREATE);
+	op.ask_first = op.cancel_asked = true;
+	begin();
+	answer(200, page("fleets", NULL, 0));
+	check(fails("CANCELLED") && conv.action.cancelled && sends == 0, "and a Fleet");
 	setup(RSP_RESERVE);
 	op.unresolved = true;
 	begin();
