@@ -288,7 +288,14 @@ task_answer(Task *task)
 											  task->conversation.detail : answer->error);
 
 	if (task->conversation.action.server_trouble)
-		esim_server_failure(task->server_slot, now);
+	{
+		char		status[32];
+
+		snprintf(status, sizeof(status), "HTTP status %d", answer->status);
+		esim_server_failure(task->server_slot, now,
+							answer->error[0] ? answer->error :
+							answer->outcome == HTTP_ANSWERED ? status : "no answer");
+	}
 
 	http_request_free(task->request);
 	task->request = NULL;
