@@ -518,7 +518,7 @@ esim_enqueue(EsimRequest *request)
 	int			n;
 
 	if (XactReadOnly)
-		PreventCommandIfReadOnly(psprintf("\"%s\"", rsp_kind_name(request->kind->kind)));
+		PreventCommandIfReadOnly(psprintf("%s()", request->function));
 	esim_find_rows(request);
 	esim_replay_all(request);
 	raise_first(request);
