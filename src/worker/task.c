@@ -278,9 +278,9 @@ task_answer(Task *task)
 
 	strlcpy(attempt->outcome,
 			task->conversation.outcome[0] ? task->conversation.outcome :
-			answer->outcome == HTTP_ANSWERED ? "ANSWERED" :
-			answer->outcome == HTTP_NOT_SENT ? "NOT_SENT" :
-			answer->outcome == HTTP_LOST ? "LOST" : "BAD_ANSWER",
+			answer->outcome == HTTP_ANSWERED ? "answered" :
+			answer->outcome == HTTP_NOT_SENT ? "not-sent" :
+			answer->outcome == HTTP_LOST ? "lost" : "bad-answer",
 			sizeof(attempt->outcome));
 	if (task->conversation.detail[0] || answer->error[0])
 		attempt->detail = MemoryContextStrdup(task->context,
