@@ -235,7 +235,7 @@ prepare_element(EsimRequest *request, EsimElement *element)
 
 	if (element->device != NULL && element->device->retired)
 	{
-		element->failure = esim_unknown_device(&element->device->eid);
+		element->failure = esim_retired_device(&element->device->eid);
 		return;
 	}
 	if (element->device == NULL && kind->lane == ESIM_LANE_EUICC)
