@@ -201,6 +201,7 @@ AS $$
 DECLARE
 	ready_limit CONSTANT interval := '15 min';
 	stuck_limit CONSTANT interval := '5 min';
+	server_limit CONSTANT integer := 10;
 	database_paused text;
 	poll interval;
 	wanted integer;
@@ -269,9 +270,33 @@ BEGIN
 	IF stuck > 0 THEN
 		problems := problems || format('%s operations are overdue, and no worker has looked at them', stuck);
 	END IF;
+	-- one reason of each server tells most: its credentials are not accepted
 	IF parked > 0 THEN
-		problems := problems || format('%s operations are parked; phase_reason in esim_operation says why', parked);
+		problems := problems || ARRAY(
+			SELECT format('%s parked at server "%s"%s', CASE g.n WHEN 1 THEN '1 operation is' ELSE g.n || ' operations are' END,
+				g.server, coalesce(': ' || o.phase_reason, ''))
+			FROM (
+				SELECT p.server, count(*) AS n, min(p.seq) AS first
+				FROM @extschema@.esim_pending p WHERE p.state = 'P'
+				GROUP BY p.server
+				ORDER BY n DESC, p.server LIMIT server_limit
+			) g
+			JOIN @extschema@.esim_pending f ON f.seq = g.first
+			LEFT JOIN @extschema@.esim_operation o ON o.id = f.operation
+			ORDER BY g.n DESC, g.server);
 	END IF;
+
+	-- what waits there is neither late nor parked
+	problems := problems || ARRAY(
+		SELECT format('server "%s" has failed for %s (%s), and %s', s.srvname,
+			date_trunc('second', clock_timestamp() - f.since), f.error,
+			CASE w.n WHEN 1 THEN '1 operation waits' ELSE w.n || ' operations wait' END)
+		FROM @extschema@.esim_failing_servers() f
+		JOIN pg_foreign_server s ON s.oid = f.server
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS n FROM @extschema@.esim_pending p WHERE p.server = s.srvname AND p.state <> 'P') w
+		WHERE w.n > 0 AND s.srvname <> ALL (paused_servers) AND database_paused IS NULL
+		ORDER BY w.n DESC, s.srvname LIMIT server_limit);
 
 	-- without preload idle workers end, and the first operation starts one
 	SELECT count(w.pid), max(w.last_error) FILTER (WHERE w.pid IS NULL)
@@ -348,4 +373,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION esim_health() IS
-'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator. dead_sinks: sinks for which a notification was given up in the last seven days, or has been tried in vain for five minutes. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';
+'One row for monitoring, about all owners. ok: there are no problems; problems: each in a sentence. oldest_ready: how long the oldest ready operation of a server that is not paused has waited (a problem above 15 minutes). stuck: unfinished operations that should have been looked at five minutes ago. parked: operations that wait for an administrator; problems has a reason for each server, and names the servers that do not answer. dead_sinks: sinks for which a notification was given up in the last seven days, or has been tried in vain for five minutes. missing_workers: of esim.workers those that do not run (without shared_preload_libraries one is missed only while operations are due). dangling_owners: owners whose role is gone or has another name. open_drift: unresolved rows of esim_drift, for information, not a problem.';

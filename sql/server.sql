@@ -5,7 +5,8 @@
  * Tables hold names of servers, not OIDs, so that a dump can be restored.  So
  * a RENAME is followed, and a server that unfinished operations name is not
  * dropped: a new one of that name would be asked what became of their
- * requests, answer that it knows nothing of them, and get them again.
+ * requests, answer that it knows nothing of them, and get them again.  Nor is
+ * its protocol changed: another driver cannot go on where one has stopped.
  */
 
 CREATE FUNCTION esim_rsp_validator(options text[], catalog oid) RETURNS void
@@ -24,12 +25,14 @@ COMMENT ON FUNCTION esim_server_lock(oid) IS 'Internal: waits for open transacti
 CREATE TABLE esim_server_name (
 	serverid oid NOT NULL,
 	name text NOT NULL,
+	protocol text,
 	CONSTRAINT esim_server_name_pkey PRIMARY KEY (serverid)
 );
 REVOKE ALL ON TABLE esim_server_name FROM PUBLIC;
-COMMENT ON TABLE esim_server_name IS 'Internal: names of the servers as they were before the statement that is running, so that it can be told what it renames or drops. Not dumped.';
+COMMENT ON TABLE esim_server_name IS 'Internal: names and protocols of the servers as they were before the statement that is running, so that it can be told what it renames, drops or changes. Not dumped.';
 COMMENT ON COLUMN esim_server_name.serverid IS 'OID of the foreign server.';
 COMMENT ON COLUMN esim_server_name.name IS 'Its name.';
+COMMENT ON COLUMN esim_server_name.protocol IS 'Its option protocol, in lower case.';
 
 /*
  * Brings esim_server_name up to date.  Also runs before each statement that
@@ -45,13 +48,19 @@ BEGIN
 		SELECT FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
 		WHERE s.oid = n.serverid AND w.fdwname = 'esim_rsp');
 
-	INSERT INTO @extschema@.esim_server_name AS n (serverid, name)
-	SELECT s.oid, s.srvname
-	FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+	INSERT INTO @extschema@.esim_server_name AS n (serverid, name, protocol)
+	SELECT s.oid, s.srvname, t.protocol
+	FROM pg_foreign_server s
+	JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+	CROSS JOIN LATERAL (
+		SELECT min(lower(o.option_value)) AS protocol
+		FROM pg_options_to_table(s.srvoptions) o WHERE o.option_name = 'protocol') t
 	WHERE w.fdwname = 'esim_rsp'
-	AND NOT EXISTS (SELECT FROM @extschema@.esim_server_name o WHERE o.serverid = s.oid AND o.name = s.srvname)
+	AND NOT EXISTS (
+		SELECT FROM @extschema@.esim_server_name o
+		WHERE o.serverid = s.oid AND o.name = s.srvname AND o.protocol IS NOT DISTINCT FROM t.protocol)
 	ORDER BY s.oid
-	ON CONFLICT (serverid) DO UPDATE SET name = excluded.name;
+	ON CONFLICT (serverid) DO UPDATE SET name = excluded.name, protocol = excluded.protocol;
 END
 $$;
 REVOKE ALL ON FUNCTION esim_server_name_sync() FROM PUBLIC;
@@ -71,8 +80,28 @@ CREATE FUNCTION esim_server_ddl_end() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	changed record;
 	renamed record;
+	unfinished bigint;
 BEGIN
+	FOR changed IN
+		SELECT n.serverid, n.name
+		FROM @extschema@.esim_server_name n
+		JOIN pg_foreign_server s ON s.oid = n.serverid
+		CROSS JOIN LATERAL pg_options_to_table(s.srvoptions) o
+		WHERE o.option_name = 'protocol' AND lower(o.option_value) <> n.protocol
+		ORDER BY n.serverid
+	LOOP
+		PERFORM @extschema@.esim_server_lock(changed.serverid);
+		SELECT count(*) INTO unfinished FROM @extschema@.esim_pending WHERE server = changed.name;
+		IF unfinished > 0 THEN
+			RAISE EXCEPTION 'server "%" is used by % unfinished operation%', changed.name, unfinished,
+				CASE WHEN unfinished > 1 THEN 's' ELSE '' END
+			USING ERRCODE = 'ES409',
+				DETAIL = 'CONFLICT: They cannot go on with another protocol.',
+				HINT = 'Wait until they have ended, or cancel them with esim_cancel(); or make another server.';
+		END IF;
+	END LOOP;
 	FOR renamed IN
 		SELECT n.serverid, n.name AS old, s.srvname::text AS new
 		FROM @extschema@.esim_server_name n JOIN pg_foreign_server s ON s.oid = n.serverid
@@ -96,7 +125,7 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION esim_server_ddl_end() FROM PUBLIC;
-COMMENT ON FUNCTION esim_server_ddl_end() IS 'Event trigger: after ALTER SERVER ... RENAME, rows that name the server follow. Finished operations and attempts keep the name they were carried out under.';
+COMMENT ON FUNCTION esim_server_ddl_end() IS 'Event trigger: after ALTER SERVER ... RENAME, rows that name the server follow; finished operations and attempts keep the name they were carried out under. Refuses to change the protocol of a server that unfinished operations name.';
 
 CREATE FUNCTION esim_server_dropped() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

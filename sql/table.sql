@@ -457,7 +457,7 @@ COMMENT ON COLUMN esim_attempt.method IS 'HTTP method.';
 COMMENT ON COLUMN esim_attempt.url IS 'URL.';
 COMMENT ON COLUMN esim_attempt.call_id IS 'Identifier of this very request: x-correlator, or ES2+ functionCallIdentifier.';
 COMMENT ON COLUMN esim_attempt.http_status IS 'Status of the answer; NULL: none came.';
-COMMENT ON COLUMN esim_attempt.outcome IS 'What was made of the answer; NULL: not known yet.';
+COMMENT ON COLUMN esim_attempt.outcome IS 'What was made of the answer, in a word: accepted, not-yet, completed, failed, refused, try-later, lost (nobody knows whether it arrived), not-sent, ...; NULL: not known yet.';
 COMMENT ON COLUMN esim_attempt.detail IS 'More about it.';
 COMMENT ON COLUMN esim_attempt.duration_ms IS 'Milliseconds from sending to the end of the answer.';
 

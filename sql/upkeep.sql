@@ -144,6 +144,10 @@ BEGIN
 			HINT = 'Call it in a transaction of its own.';
 	END IF;
 
+	IF esim_transfer.eid IS NULL THEN
+		RAISE EXCEPTION 'cannot transfer a device without its EID'
+		USING ERRCODE = 'ES422', DETAIL = 'MISSING_IDENTIFIER: The EID is NULL.', HINT = 'Give the EID of the eUICC.';
+	END IF;
 	SELECT r.rolname INTO new_name FROM pg_roles r WHERE r.oid = esim_transfer.new_owner;
 	IF new_name IS NULL THEN
 		RAISE EXCEPTION 'new owner does not exist'

@@ -15,3 +15,8 @@ CREATE FUNCTION esim_worker_status(OUT pid integer, OUT worker integer, OUT star
 AS 'MODULE_PATHNAME', 'esim_worker_status' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION esim_worker_status() IS
 'The background workers of this database, one row each: process, number, start, what it is doing and since when, operations in flight, its last error. Where none runs because none could start: one row without pid that says why.';
+
+CREATE FUNCTION esim_failing_servers(OUT server oid, OUT since timestamptz, OUT error text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'esim_failing_servers' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION esim_failing_servers() IS
+'Internal: servers of this database that did not answer several requests in a row, since when, and what was wrong last. Known to the running cluster only.';

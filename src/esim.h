@@ -148,6 +148,14 @@ typedef bool (*EsimStep) (void *arg);
  */
 extern ErrorData *esim_try(EsimStep step, void *arg);
 
+/* ----- texts of the network, which are UTF-8 (encoding.c) ----- */
+
+/* in the database's encoding; what it cannot say is a question mark */
+extern Datum esim_text_from_utf8(const char *text);
+
+/* text itself where there is nothing to convert, else palloc'ed */
+extern const char *esim_utf8_from_text(const char *text);
+
 /* ----- where this cluster is (catalog.c) ----- */
 
 typedef struct EsimEpoch

@@ -226,7 +226,8 @@ esim_audit(Oid caller, const char *function, const EsimAuditEntry *entries, int 
 
 	if (n == 0)
 		return;
-	PreventCommandIfReadOnly(function);
+	if (XactReadOnly)
+		PreventCommandIfReadOnly(psprintf("%s()", function));
 	memset(values, 0, sizeof(values));
 	memset(nulls, false, sizeof(nulls));
 	values[A_AT] = TimestampTzGetDatum(GetCurrentTimestamp());

@@ -235,7 +235,7 @@ prepare_element(EsimRequest *request, EsimElement *element)
 
 	if (element->device != NULL && element->device->retired)
 	{
-		element->failure = esim_unknown_device(&element->device->eid);
+		element->failure = esim_retired_device(&element->device->eid);
 		return;
 	}
 	if (element->device == NULL && kind->lane == ESIM_LANE_EUICC)
@@ -518,7 +518,7 @@ esim_enqueue(EsimRequest *request)
 	int			n;
 
 	if (XactReadOnly)
-		PreventCommandIfReadOnly(psprintf("\"%s\"", rsp_kind_name(request->kind->kind)));
+		PreventCommandIfReadOnly(psprintf("%s()", request->function));
 	esim_find_rows(request);
 	esim_replay_all(request);
 	raise_first(request);

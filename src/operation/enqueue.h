@@ -106,6 +106,7 @@ extern bool esim_on_euicc(RspState state);
 extern bool esim_same_eid(const Eid *a, const Eid *b);
 extern Datum esim_make_array(Datum *values, bool *nulls, int n, Oid type);
 extern EsimFailure *esim_unknown_device(const Eid *eid);
+extern EsimFailure *esim_retired_device(const Eid *eid);
 extern EsimFailure *esim_unknown_profile(const EsimElement *element);
 extern char *esim_profile_label(const EsimElement *element);
 

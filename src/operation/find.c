@@ -195,7 +195,7 @@ esim_make_array(Datum *values, bool *nulls, int n, Oid type)
 	return PointerGetDatum(construct_md_array(values, nulls, 1, &n, &lower, type, length, byval, align));
 }
 
-/* The text is the same for unknown, retired and foreign ones. */
+/* The text is the same for unknown and foreign ones. */
 EsimFailure *
 esim_unknown_device(const Eid *eid)
 {
@@ -203,6 +203,16 @@ esim_unknown_device(const Eid *eid)
 						psprintf("eUICC \"%s\" is not known", esim_mask_eid(eid)),
 						pstrdup("There is no device of yours with this EID."),
 						pstrdup("Register it in esim_device first."));
+}
+
+/* Only of one that the caller may act for. */
+EsimFailure *
+esim_retired_device(const Eid *eid)
+{
+	return esim_failure("IDENTIFIER_NOT_FOUND",
+						psprintf("eUICC \"%s\" is retired", esim_mask_eid(eid)),
+						pstrdup("Nothing is asked of a device that has retired_at."),
+						pstrdup("Set retired_at in esim_device to NULL if it is in use again."));
 }
 
 EsimFailure *

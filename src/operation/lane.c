@@ -264,9 +264,11 @@ esim_lock_lanes(EsimRequest *request, EsimElement **chunk, int n)
 		esim_scan_search(&scan, EidPGetDatum(&eid));
 		if (esim_scan_next(&scan, &row) && esim_scan_lock(&scan, &row))
 			device = esim_device_of_row(&row);
-		if (device == NULL || device->retired || !esim_same_eid(&device->eid, &eid) ||
+		if (device == NULL || !esim_same_eid(&device->eid, &eid) ||
 			!esim_request_may_act_for(request, device->owner, device->owner_name))
 			chunk[i]->failure = esim_unknown_device(&eid);
+		else if (device->retired)
+			chunk[i]->failure = esim_retired_device(&eid);
 		else
 		{
 			chunk[i]->device = device;

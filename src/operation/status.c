@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -45,22 +46,33 @@ static EsimStatement status_by_iccid = {
 static bool
 wants_all(Jsonb *options)
 {
-	JsonbValue	key;
-	JsonbValue *value;
+	JsonbIterator *it = JsonbIteratorInit(&options->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	bool		all = false;
 
-	key.type = jbvString;
-	key.val.string.val = "all";
-	key.val.string.len = 3;
-	value = findJsonbValueFromContainer(&options->root, JB_FOBJECT, &key);
-	if (value == NULL)
-		return false;
-	if (value->type != jbvBool)
-		ereport(ERROR,
-				(errcode(ERRCODE_ESIM_INVALID),
-				 errmsg("option \"%s\" must be true or false", "all"),
-				 esim_errdetail("INVALID_ARGUMENT", "It is of another type."),
-				 errhint("Use options => '{\"all\": true}'.")));
-	return value->val.boolean;
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		if (value.val.string.len != 3 || memcmp(value.val.string.val, "all", 3) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_ESIM_INVALID),
+					 errmsg("unknown option \"%s\"",
+							pnstrdup(value.val.string.val,
+									 pg_mbcliplen(value.val.string.val, value.val.string.len, 100))),
+					 esim_errdetail("INVALID_ARGUMENT", "There is no such option."),
+					 errhint("The only option is \"all\".")));
+		(void) JsonbIteratorNext(&it, &value, true);
+		if (value.type != jbvBool)
+			ereport(ERROR,
+					(errcode(ERRCODE_ESIM_INVALID),
+					 errmsg("option \"%s\" must be true or false", "all"),
+					 esim_errdetail("INVALID_ARGUMENT", "It is of another type."),
+					 errhint("Use options => '{\"all\": true}'.")));
+		all = value.val.boolean;
+	}
+	return all;
 }
 
 PG_FUNCTION_INFO_V1(esim_status);

@@ -67,7 +67,7 @@ static EsimStatement history = {
 	"SELECT e.at, coalesce(o.seq, 0), 4, 'profile', o.kind, p.iccid, e.operation,"
 	" concat_ws(', ', concat_ws(' to ', nullif(e.old_state, e.new_state), e.new_state), 'cause ' || e.cause, e.detail)"
 	" FROM p JOIN @esim_profile_event e ON e.profile = p.id"
-	" LEFT JOIN @esim_operation o ON o.id = e.operation AND o.eid = $1 AND " VISIBLE("o")
+	" LEFT JOIN @esim_operation o ON o.id = e.operation AND (o.eid = $1 OR o.eid IS NULL) AND " VISIBLE("o")
 	" WHERE e.eid = $1 OR (e.eid IS NULL AND o.id IS NOT NULL)"
 	" UNION ALL "
 	"SELECT v.at, 0, 5, v.what, NULL, p.iccid, NULL,"

@@ -718,7 +718,7 @@ rsp_json_object(void)
 char *
 rsp_json_text(const struct json_t *object)
 {
-	return json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT) : NULL;
+	return json_object_size(object) > 0 ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 }
 
 void

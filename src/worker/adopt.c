@@ -10,13 +10,22 @@
 
 #include "utils/builtins.h"
 
+/* what the server says */
 static bool
 text_argument(Datum *value, char *null, const char *text)
 {
 	*null = text[0] == '\0' ? 'n' : ' ';
 	if (text[0] != '\0')
-		*value = CStringGetTextDatum(text);
+		*value = esim_text_from_utf8(text);
 	return text[0] != '\0';
+}
+
+/* a name of ours */
+static void
+name_argument(Datum *value, char *null, const char *name)
+{
+	*null = ' ';
+	*value = CStringGetTextDatum(name);
 }
 
 /*
@@ -70,7 +79,7 @@ adopt_facts(Task *task)
 	else if (task->has_profile)
 	{
 		values[0] = UUIDPGetDatum(&task->profile);
-		text_argument(&values[12], &nulls[12], task->server->rsp.name);
+		name_argument(&values[12], &nulls[12], task->server->rsp.name);
 		esim_execute(&profile, values, nulls, 0);
 	}
 }
@@ -283,7 +292,7 @@ adopt_subscription(Task *task, RspReport *report, Creations *creations)
 	text_argument(&values[1], &nulls[1], report->iccid);
 	text_argument(&values[2], &nulls[2], report->rsp_id);
 	text_argument(&values[3], &nulls[3], report->fleet_id);
-	text_argument(&values[4], &nulls[4], task->server->rsp.name);
+	name_argument(&values[4], &nulls[4], task->server->rsp.name);
 	esim_execute(&find, values, nulls, 0);
 	row = read_rows(&nrows);
 
@@ -297,7 +306,10 @@ adopt_subscription(Task *task, RspReport *report, Creations *creations)
 			known(row->fleet, fleet) && row->subscription_server != NULL)
 			return;
 		values[0] = UUIDPGetDatum(&row->id);
-		text_argument(&values[3], &nulls[3], fleet);
+		if (row->fleet_name != NULL)
+			name_argument(&values[3], &nulls[3], fleet);
+		else
+			text_argument(&values[3], &nulls[3], fleet);
 		esim_execute(&update, values, nulls, 0);
 		return;
 	}
@@ -329,9 +341,9 @@ adopt_fleet(Task *task, RspReport *report)
 
 	if (report->rsp_id[0] == '\0')
 		return;
-	values[0] = CStringGetTextDatum(report->name[0] ? report->name : report->rsp_id);
+	values[0] = esim_text_from_utf8(report->name[0] ? report->name : report->rsp_id);
 	values[1] = CStringGetTextDatum(task->server->rsp.name);
-	values[2] = CStringGetTextDatum(report->rsp_id);
+	values[2] = esim_text_from_utf8(report->rsp_id);
 	values[3] = UUIDPGetDatum(&task->id);
 	esim_execute(&upsert, values, NULL, 0);
 }
@@ -434,7 +446,7 @@ adopt_stock(Task *task, RspReport *report, Creations *creations)
 	text_argument(&values[6], &nulls[6], report->sim_id);
 	text_argument(&values[7], &nulls[7], report->smdp_address);
 	text_argument(&values[8], &nulls[8], report->matching_id);
-	text_argument(&values[9], &nulls[9], task->server->rsp.name);
+	name_argument(&values[9], &nulls[9], task->server->rsp.name);
 	values[10] = UUIDPGetDatum(&task->id);
 	values[12] = BoolGetDatum(taken);
 

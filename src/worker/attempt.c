@@ -164,7 +164,7 @@ complete_attempts(dlist_head *tasks)
 				column_add(&tail[0], Int32GetDatum(a->http_status));
 			else
 				column_add_null(&tail[0]);
-			column_add_text(&tail[1], a->outcome[0] ? a->outcome : "LOST");
+			column_add_text(&tail[1], a->outcome[0] ? a->outcome : "lost");
 			column_add_text(&tail[2], a->detail);
 			column_add(&tail[3], Int32GetDatum(a->duration_ms));
 		}

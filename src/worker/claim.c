@@ -166,6 +166,7 @@ enum
 	"  '1$' || f.smdp_address || '$' || coalesce(f.matching_id, '')) END," \
 	" p.system_identifier, p.timeline, p.database, p.intent, p.cancel_asked"
 
+/* UTF-8, as drivers want it */
 static const char *
 task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
 {
@@ -177,7 +178,7 @@ task_text(Task *task, HeapTuple tuple, TupleDesc desc, int column)
 	if (isnull)
 		return NULL;
 	value = TextDatumGetCString(datum);
-	copy = MemoryContextStrdup(task->context, value);
+	copy = MemoryContextStrdup(task->context, esim_utf8_from_text(value));
 	pfree(value);
 	return copy;
 }
@@ -694,7 +695,7 @@ claim_deferred(void)
 			continue;
 		task = make_task(table->vals[r], table->tupdesc);
 		outcome = task_text(task, table->vals[r], table->tupdesc, C_OUTCOME);
-		server = task_text(task, table->vals[r], table->tupdesc, C_SERVER);
+		server = SPI_getvalue(table->vals[r], table->tupdesc, C_SERVER);
 
 		task->deferred = true;
 		task->server = esim_server_get(server, task->owner, true, &reason);

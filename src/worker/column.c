@@ -46,14 +46,14 @@ column_add_null(Column *column)
 	add(column, (Datum) 0, true);
 }
 
-/* NULL and the empty string are null: nothing here tells them apart */
+/* UTF-8.  NULL and the empty string are null: nothing here tells them apart */
 void
 column_add_text(Column *column, const char *text)
 {
 	if (text == NULL || text[0] == '\0')
 		add(column, (Datum) 0, true);
 	else
-		add(column, CStringGetTextDatum(text), false);
+		add(column, esim_text_from_utf8(text), false);
 }
 
 Datum

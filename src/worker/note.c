@@ -123,7 +123,7 @@ deferred_to_json(Task *task)
 					   "cleanup_method", c->cleanup_method, "cleanup_path", c->cleanup_path);
 	if (object == NULL)
 		return NULL;
-	text = json_dumps(object, JSON_COMPACT);
+	text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
 	json_decref(object);
 	return text;
 }

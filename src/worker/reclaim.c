@@ -156,7 +156,7 @@ reclaim_claimed(int shard, bool crashed)
 		3, {"int2", "timestamptz", "bool"}
 	};
 	static EsimStatement lost = {
-		"UPDATE @esim_attempt a SET outcome = 'LOST', detail = 'the worker ended before the answer came'"
+		"UPDATE @esim_attempt a SET outcome = 'lost', detail = 'the worker ended before the answer came'"
 		" FROM unnest($1) u(operation) WHERE a.operation = u.operation AND a.outcome IS NULL",
 		1, {"uuid[]"}
 	};
@@ -166,7 +166,7 @@ reclaim_claimed(int shard, bool crashed)
 		" SELECT p.operation, p.attempts, p.last_sent_at, 'POST',"
 		"  coalesce((SELECT o.option_value FROM pg_catalog.pg_foreign_server s, pg_catalog.pg_options_to_table(s.srvoptions) o"
 		"   WHERE s.srvname = p.server AND o.option_name = 'url'), p.server),"
-		"  'LOST', 'the worker ended; whether the request was sent is not known'"
+		"  'lost', 'the worker ended; whether the request was sent is not known'"
 		" FROM unnest($1) u(operation) JOIN @esim_pending p ON p.operation = u.operation",
 		1, {"uuid[]"}
 	};

@@ -107,7 +107,7 @@ report_event(Task *task, const char *eid, const pg_uuid_t *profile, RspState old
 	values[4] = CStringGetTextDatum(cause);
 	values[5] = UUIDPGetDatum(&task->id);
 	if (detail)
-		values[6] = CStringGetTextDatum(detail);
+		values[6] = esim_text_from_utf8(detail);
 	else
 		nulls[6] = 'n';
 	esim_execute(&event, values, nulls, 0);
@@ -135,7 +135,7 @@ set_profile(const pg_uuid_t *id, RspState state, const char *eid, int fallback, 
 	values[3] = Int16GetDatum(fallback);
 	values[4] = BoolGetDatum(drift);
 	if (msisdn && msisdn[0])
-		values[5] = CStringGetTextDatum(msisdn);
+		values[5] = esim_text_from_utf8(msisdn);
 	else
 		nulls[5] = 'n';
 	esim_execute(&set, values, nulls, 0);
@@ -162,7 +162,7 @@ add_profile(Task *task, const char *eid, const RspReport *report, bool fallback,
 	values[3] = CStringGetTextDatum(rsp_state_name(report->state));
 	values[4] = BoolGetDatum(fallback);
 	if (report->msisdn[0])
-		values[5] = CStringGetTextDatum(report->msisdn);
+		values[5] = esim_text_from_utf8(report->msisdn);
 	else
 		nulls[5] = 'n';
 	values[6] = BoolGetDatum(broken != NULL);

@@ -21,8 +21,6 @@
 /* a worker that was registered and has not shown itself by then did not start */
 #define START_GRACE_MS 15000
 
-/* breaker: so many failures in a row open it */
-#define BREAKER_FAILURES 5
 #define BREAKER_FIRST_MS 1000
 #define BREAKER_MAX_MS 60000
 
@@ -377,13 +375,14 @@ esim_server_success(int slot)
 		return;
 	LWLockAcquire(&s->lock, LW_EXCLUSIVE);
 	v->failures = 0;
+	v->failing_since = 0;
 	v->open_until = 0;
 	v->probing = false;
 	LWLockRelease(&s->lock);
 }
 
 void
-esim_server_failure(int slot, TimestampTz now)
+esim_server_failure(int slot, TimestampTz now, const char *error)
 {
 	EsimShared *s = esim_shared();
 	EsimServerSlot *v;
@@ -392,6 +391,9 @@ esim_server_failure(int slot, TimestampTz now)
 		return;
 	LWLockAcquire(&s->lock, LW_EXCLUSIVE);
 	v = &s->servers[slot];
+	if (v->failures == 0)
+		v->failing_since = now;
+	strlcpy(v->last_error, error, sizeof(v->last_error));
 	/* those that were under way when it opened count once */
 	if (v->open_until == 0 || v->probing)
 		v->failures++;

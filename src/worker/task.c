@@ -278,9 +278,9 @@ task_answer(Task *task)
 
 	strlcpy(attempt->outcome,
 			task->conversation.outcome[0] ? task->conversation.outcome :
-			answer->outcome == HTTP_ANSWERED ? "ANSWERED" :
-			answer->outcome == HTTP_NOT_SENT ? "NOT_SENT" :
-			answer->outcome == HTTP_LOST ? "LOST" : "BAD_ANSWER",
+			answer->outcome == HTTP_ANSWERED ? "answered" :
+			answer->outcome == HTTP_NOT_SENT ? "not-sent" :
+			answer->outcome == HTTP_LOST ? "lost" : "bad-answer",
 			sizeof(attempt->outcome));
 	if (task->conversation.detail[0] || answer->error[0])
 		attempt->detail = MemoryContextStrdup(task->context,
@@ -288,7 +288,14 @@ task_answer(Task *task)
 											  task->conversation.detail : answer->error);
 
 	if (task->conversation.action.server_trouble)
-		esim_server_failure(task->server_slot, now);
+	{
+		char		status[32];
+
+		snprintf(status, sizeof(status), "HTTP status %d", answer->status);
+		esim_server_failure(task->server_slot, now,
+							answer->error[0] ? answer->error :
+							answer->outcome == HTTP_ANSWERED ? status : "no answer");
+	}
 
 	http_request_free(task->request);
 	task->request = NULL;

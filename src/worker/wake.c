@@ -274,3 +274,39 @@ esim_worker_status(PG_FUNCTION_ARGS)
 	}
 	return (Datum) 0;
 }
+
+/*
+ * esim_failing_servers() rows (server oid, since, error): servers of this
+ * database that have failed as a whole so often that they are left alone.
+ */
+PG_FUNCTION_INFO_V1(esim_failing_servers);
+Datum
+esim_failing_servers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	EsimShared *s = esim_shared();
+	EsimServerSlot *copy;
+
+	InitMaterializedSRF(fcinfo, 0);
+
+	/* no tuples are made while the lock is held */
+	copy = palloc(sizeof(s->servers));
+	LWLockAcquire(&s->lock, LW_SHARED);
+	memcpy(copy, s->servers, sizeof(s->servers));
+	LWLockRelease(&s->lock);
+
+	for (int i = 0; i < ESIM_SERVER_SLOTS; i++)
+	{
+		EsimServerSlot *v = &copy[i];
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		if (v->database != MyDatabaseId || v->failures < BREAKER_FAILURES)
+			continue;
+		values[0] = ObjectIdGetDatum(v->server);
+		values[1] = TimestampTzGetDatum(v->failing_since);
+		values[2] = CStringGetTextDatum(v->last_error);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

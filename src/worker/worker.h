@@ -27,6 +27,9 @@
 #define ESIM_DATABASE_SLOTS 64	/* databases whose trouble is remembered */
 #define ESIM_TEXT_SIZE 256
 
+/* breaker: so many failures in a row open it */
+#define BREAKER_FAILURES 5
+
 typedef struct EsimWorkerSlot
 {
 	Oid			database;		/* InvalidOid: free */
@@ -50,6 +53,8 @@ typedef struct EsimServerSlot
 	double		tokens;
 	TimestampTz tokens_at;
 	int			failures;		/* of the server as a whole, in a row */
+	TimestampTz failing_since;	/* the first of them */
+	char		last_error[ESIM_TEXT_SIZE]; /* the last of them */
 	TimestampTz open_until;		/* breaker: nothing is claimed before */
 	bool		probing;		/* one request decides */
 } EsimServerSlot;
@@ -102,7 +107,9 @@ extern void esim_server_debit(int slot);
 extern void esim_server_release_slots(int slot, int worker_slot, int count);
 extern void esim_server_recount(int worker_slot, const int *counts);
 extern void esim_server_success(int slot);
-extern void esim_server_failure(int slot, TimestampTz now);
+
+/* error: in our words, nothing that came over the network */
+extern void esim_server_failure(int slot, TimestampTz now, const char *error);
 
 /* when the server may be used again: 0 now */
 extern TimestampTz esim_server_open_until(int slot);

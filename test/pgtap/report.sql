@@ -82,7 +82,9 @@ SELECT throws_ok($$SELECT * FROM esim_capabilities('esim_test_absent')$$, 'ES404
 SELECT results_eq('SELECT ok, stuck, parked, paused_servers, dead_sinks, dangling_owners, open_drift FROM esim_health()',
 	$$VALUES (false, 0::bigint, 1::bigint, '{}'::text[], 0::bigint, 0::bigint, 2::bigint)$$, 'health');
 SELECT ok((SELECT oldest_ready FROM esim_health()) BETWEEN '50 s' AND '2 min', 'health: oldest ready');
-SELECT ok('1 operations are parked; phase_reason in esim_operation says why' = ANY (problems), 'health: says what it is') FROM esim_health();
+SELECT ok('1 operation is parked at server "esim_test_one"' = ANY (problems), 'health: says what it is') FROM esim_health();
+UPDATE esim_operation SET phase_reason = 'the credentials were refused' WHERE phase = 'PARKED';
+SELECT ok('1 operation is parked at server "esim_test_one": the credentials were refused' = ANY (problems), 'health: and why') FROM esim_health();
 UPDATE esim_pending SET state = 'W', next_at = now() - interval '10 min' WHERE operation = :'b2';
 SELECT is((SELECT stuck FROM esim_health()), 1::bigint, 'health: overdue');
 INSERT INTO esim_notification (operation, target, format, state, tries) VALUES (:'a1', 'https://a.invalid/', 'cloudevent', 'GIVEN_UP', 9);

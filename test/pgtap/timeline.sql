@@ -53,6 +53,15 @@ FROM esim_timeline(:'eid_a', now() - interval '150 minutes') WITH ORDINALITY AS 
 SELECT ok(NOT has_table_privilege('esim_attempt', 'SELECT'), 'the scope to see the status is enough');
 RESET ROLE;
 
+-- what became of a profile before it was on the eUICC: its operation has no EID, nor has the event
+SAVEPOINT reserved;
+SELECT pg_temp.operation('esim_test_alice', NULL, :'profile_a2', 'reserve', '6 hours', 'SUCCESS') AS op_0 \gset
+INSERT INTO esim_profile_event (profile, old_state, new_state, at, cause, operation)
+SELECT :'profile_a2', 'RESERVING', 'RELEASED', completed_at, 'OPERATION', id FROM esim_operation WHERE id = :'op_0';
+SELECT is((SELECT concat_ws('|', kind, operation, detail) FROM esim_timeline(:'eid_a') WHERE what = 'profile' ORDER BY at LIMIT 1),
+	format('reserve|%s|RESERVING to RELEASED, cause OPERATION', :'op_0'), 'what a reservation did to a profile that is on it now');
+ROLLBACK TO reserved;
+
 --
 -- what is waited for
 --

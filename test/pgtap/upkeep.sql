@@ -55,6 +55,7 @@ SELECT is_empty('SELECT * FROM esim_paused', 'nothing is paused');
 -- transfer
 --
 SELECT throws_ok(format('SELECT esim_transfer(%L, %L)', :'eid_c', 'esim_test_bob'), 'ES404', 'device is not known', 'transfer: unknown device');
+SELECT throws_ok(format('SELECT esim_transfer(NULL, %L)', 'esim_test_bob'), 'ES422', 'cannot transfer a device without its EID', 'transfer: no EID');
 SELECT throws_ok(format('SELECT esim_transfer(%L, 999999::oid::regrole)', :'eid_a'), 'ES404', 'new owner does not exist', 'transfer: unknown role');
 SELECT throws_ok(format('SELECT esim_transfer(%L, %L)', :'eid_a', 'esim_test_bob'), 'ES409', 'device has 2 unfinished operations', 'transfer: not with unfinished operations');
 DELETE FROM esim_pending;

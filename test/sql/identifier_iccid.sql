@@ -206,6 +206,9 @@ RESET enable_indexonlyscan;
 DROP INDEX identifier_order_i;
 SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT d FROM identifier_order WHERE i = '89883070000007537119';
+-- ranges, by the text
+CREATE INDEX ON identifier_order ((i::text) text_pattern_ops);
+EXPLAIN (COSTS OFF) SELECT i FROM identifier_order WHERE i::text LIKE '89883%';
 RESET enable_seqscan;
 RESET enable_bitmapscan;
 

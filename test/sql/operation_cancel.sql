@@ -59,6 +59,7 @@ SELECT * FROM esim_status(iccid => '8944000000000000599');
 SELECT * FROM esim_status('89049032000000000000000000000501', '8944000000000000599');
 SELECT * FROM esim_status('89049032000000000000000000000501', options => '{"all": 1}');
 SELECT * FROM esim_status('89049032000000000000000000000501', options => '[]');
+SELECT * FROM esim_status('89049032000000000000000000000501', options => '{"all": true, "al": true}');
 
 -- a lane: enable 501, delete 502 (which that disables), refresh, enable 503 behind its download
 SELECT esim_enable('8944000000000000501') AS a \gset

@@ -61,6 +61,11 @@ DELETE FROM esim_pending WHERE seq = -2;
 DROP SERVER sd_b CASCADE;
 \echo :LAST_ERROR_SQLSTATE
 
+-- nor does its protocol change, whatever is changed with it
+ALTER SERVER sd_b OPTIONS (SET protocol 'eim');
+\echo :LAST_ERROR_SQLSTATE
+ALTER SERVER sd_b OPTIONS (SET protocol 'CAMARA', ADD dialect '2026-02', SET url 'https://d.example.com');
+
 -- unfinished operations follow the name, finished ones keep it
 ALTER SERVER sd_b RENAME TO sd_d;
 SELECT o.id, o.status, o.server, p.server AS pending
@@ -71,6 +76,8 @@ DROP SERVER sd_d;
 
 -- rows do not keep it, nor does a finished operation
 DELETE FROM esim_pending WHERE seq = -1;
+ALTER SERVER sd_d OPTIONS (SET protocol 'eim', DROP dialect);
+ALTER SERVER sd_d OPTIONS (SET protocol 'es2plus');
 DROP SERVER sd_d;
 SELECT server FROM esim_paused WHERE server LIKE 'sd\_%';
 SELECT name FROM esim_server_name WHERE name LIKE 'sd\_%' ORDER BY name;

@@ -73,8 +73,14 @@ sleep 2;
 my $more = $simulator->requests('sick') - $before;
 cmp_ok($more, '<', 50, "while the breaker is open it is only probed ($more requests)");
 is(value($node, $db, q(SELECT count(*) FROM esim_operation WHERE server = 'sick' AND status = 'ACCEPTED')), '1000', 'nothing of it failed');
+like(value($node, $db, q(SELECT array_to_string(problems, '; ') FROM esim_health())),
+	qr/^server "sick" has failed for [0-9:]+ \(HTTP status 503\), and 1000 operations wait$/, 'esim_health() says so');
+is(value($node, $db, q(SELECT esim_pause('sick'); SELECT array_to_string(problems, '; ') FROM esim_health())), "t\npaused: sick",
+	'but not of one that is paused');
+$node->safe_psql($db, q(SELECT esim_resume('sick')));
 $simulator->clear_faults;
 ok(completed('sick', 90), 'when it is well again all complete');
+is(value($node, $db, q(SELECT array_to_string(problems, '; ') FROM esim_health())), '', 'esim_health() is content');
 is(value($node, $db, q(SELECT count(*) FROM esim_operation WHERE result <> 'SUCCESS')), '0', 'all succeed');
 
 # pause

@@ -332,6 +332,7 @@ $simulator->post('/supersim/download', { eid => $eid });
 ok($front->pump_until("SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'installed: the callback makes the worker ask, and the download completes');
 ok((grep { $_ eq 'asked' } @{ $front->{outcomes} }) > 0, 'callbacks are hints');
 is(value($node, $db, q(SELECT count(*) > 0 FROM esim_event WHERE kind = 'callback' AND outcome = 'asked' AND body ? 'Sid')), 't', 'and are kept');
+is(value($node, $db, q(SELECT string_agg(DISTINCT outcome, ' ') FROM esim_attempt WHERE outcome !~ '^[a-z-]+$')), '', 'outcomes of requests are words of one kind');
 
 my ($sid, $sim) = split /\|/, value($node, $db, sprintf($own, 'p.rsp_id, p.sim_id', $id));
 my $refreshes = q(SELECT count(*) FROM esim_operation WHERE kind = 'refresh' AND server = 'plain');
