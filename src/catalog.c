@@ -437,14 +437,15 @@ prepare_statement(EsimStatement *statement)
 
 /*
  * A plan that was made while the queue was empty would scan it from end to
- * end for ever after.  So while a statement is planned only index scans and
- * nested loops are to be had.  Returns the GUC nest level to leave, or -1.
+ * end for ever after, or keep it in memory to go through it for each row of
+ * another table.  So while a statement is planned only index scans and nested
+ * loops of them are to be had.  Returns the GUC nest level to leave, or -1.
  */
 static int
 enter_planning(EsimStatement *statement)
 {
 	static const char *const settings[] = {
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit"
 	};
 	int			level;
 
