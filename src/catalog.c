@@ -507,6 +507,8 @@ plan_and_execute(EsimStatement *statement, Datum *values, const char *nulls, Sna
 	bool		outer = planning;
 	int			level;
 
+	/* what would be heard of when the tables are locked is heard of now */
+	AcceptInvalidationMessages();
 	if (statement->planned && SPI_plan_is_valid(statement->plan))
 		return execute(statement, values, nulls, snapshot, limit);
 
