@@ -473,6 +473,8 @@ CREATE TABLE esim_profile_event (
 	detail text,
 	CONSTRAINT esim_profile_event_pkey PRIMARY KEY (profile, id)
 );
+-- for esim_prune(); a block of new rows is told to it once
+CREATE INDEX esim_profile_event_at_idx ON esim_profile_event USING brin (at) WITH (autosummarize = on);
 COMMENT ON TABLE esim_profile_event IS 'What happened to a profile, and by which cause.';
 COMMENT ON COLUMN esim_profile_event.id IS 'Number; with the profile the key.';
 COMMENT ON COLUMN esim_profile_event.profile IS 'The profile.';

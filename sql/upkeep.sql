@@ -389,8 +389,6 @@ DECLARE
 	looked uuid[];
 	held uuid[];
 	ids uuid[];
-	first_event bigint := 0;
-	events bigint[];
 	n bigint;
 	operations bigint := 0;
 	attempts bigint := 0;
@@ -521,24 +519,17 @@ BEGIN
 		EXIT WHEN cardinality(looked) < batch;
 	END LOOP;
 
-	-- the keys of events are drawn in the order of time, but for a few
-	FOR i IN 1 .. max_batches LOOP
-		SELECT array_agg(v.id) FILTER (WHERE v.at < bound), max(v.id), count(*) INTO events, first_event, n
-		FROM (
-			SELECT c.id, c.at FROM @extschema@.esim_profile_event c
-			WHERE c.id > first_event
-			ORDER BY c.id
-			LIMIT batch
-		) v;
-		EXIT WHEN events IS NULL;
-		WITH chosen AS MATERIALIZED (
-			SELECT c.id FROM @extschema@.esim_profile_event c WHERE c.id = ANY (events) FOR UPDATE SKIP LOCKED
-		)
-		DELETE FROM @extschema@.esim_profile_event v USING chosen WHERE v.id = chosen.id;
-		GET DIAGNOSTICS removed = ROW_COUNT;
-		profile_events := profile_events + removed;
-		EXIT WHEN n < batch;
-	END LOOP;
+	-- the index on the time is not taken for what it is while there are few rows
+	PERFORM set_config('enable_seqscan', 'off', true);
+	WITH chosen AS MATERIALIZED (
+		SELECT c.ctid AS place FROM @extschema@.esim_profile_event c
+		WHERE c.at < bound
+		LIMIT batch::bigint * max_batches
+		FOR UPDATE SKIP LOCKED
+	)
+	DELETE FROM @extschema@.esim_profile_event v USING chosen WHERE v.ctid = chosen.place;
+	GET DIAGNOSTICS profile_events = ROW_COUNT;
+	PERFORM set_config('enable_seqscan', seqscan, true);
 
 	WITH chosen AS MATERIALIZED (
 		SELECT c.id FROM @extschema@.esim_drift c
@@ -560,7 +551,7 @@ BEGIN
 	DELETE FROM @extschema@.esim_event x USING chosen WHERE x.id = chosen.id;
 	GET DIAGNOSTICS received = ROW_COUNT;
 
-	-- the index on the time is not taken for what it is while there are few rows
+	-- as above
 	IF audit_older_than IS NOT NULL THEN
 		PERFORM set_config('enable_seqscan', 'off', true);
 		FOR i IN 1 .. max_batches LOOP

@@ -24,6 +24,8 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/plancat.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -437,67 +439,119 @@ prepare_statement(EsimStatement *statement)
 
 /*
  * A plan that was made while the queue was empty would scan it from end to
- * end for ever after.  So while a statement is planned only index scans and
- * nested loops are to be had.  Returns the GUC nest level to leave, or -1.
+ * end for ever after, for each row of another table perhaps.  So while a
+ * statement is planned only index scans and nested loops of them are to be
+ * had, and no table of ours is small: next to nothing, all ways through an
+ * index cost the same, and the one that reads all of it may be taken.
  */
+#define PLANNED_PAGES 20000.0
+#define PLANNED_ROWS 1000000.0
+
+static bool planning = false;
+
+static get_relation_info_hook_type previous_relation_info = NULL;
+
+static void
+planned_size(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+{
+	ListCell   *cell;
+
+	if (previous_relation_info)
+		previous_relation_info(root, relid, inhparent, rel);
+	if (!planning || rel->tuples >= PLANNED_ROWS || get_rel_namespace(relid) != esim_schema_oid())
+		return;
+
+	foreach(cell, rel->indexlist)
+	{
+		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
+		double		part = index->indpred != NIL ? 0.1 : 1.0;
+
+		index->pages = Max(index->pages, PLANNED_PAGES / 5 * part);
+		index->tuples = Max(index->tuples, PLANNED_ROWS * part);
+		index->tree_height = Max(index->tree_height, 2);
+	}
+	rel->pages = Max(rel->pages, PLANNED_PAGES);
+	rel->tuples = PLANNED_ROWS;
+}
+
+void
+esim_statement_install(void)
+{
+	previous_relation_info = get_relation_info_hook;
+	get_relation_info_hook = planned_size;
+}
+
 static int
-enter_planning(EsimStatement *statement)
+execute(EsimStatement *statement, Datum *values, const char *nulls, Snapshot snapshot, long limit)
+{
+	int			result;
+
+	if (snapshot == InvalidSnapshot)
+		result = SPI_execute_plan(statement->plan, values, nulls, false, limit);
+	else
+		result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot, InvalidSnapshot,
+									  false, true, limit);
+	if (result <= 0)
+		elog(ERROR, "statement failed: %s", SPI_result_code_string(result));
+	return result;
+}
+
+/* The statement must be prepared. */
+static int
+plan_and_execute(EsimStatement *statement, Datum *values, const char *nulls, Snapshot snapshot, long limit)
 {
 	static const char *const settings[] = {
-		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"
+		"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit"
 	};
+	volatile int result = 0;
+	bool		outer = planning;
 	int			level;
 
+	/* what would be heard of when the tables are locked is heard of now */
+	AcceptInvalidationMessages();
 	if (statement->planned && SPI_plan_is_valid(statement->plan))
-		return -1;
+		return execute(statement, values, nulls, snapshot, limit);
+
 	level = NewGUCNestLevel();
 	for (int i = 0; i < lengthof(settings); i++)
 		(void) set_config_option(settings[i], "off", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
-static int
-leave_planning(EsimStatement *statement, int level, int result)
-{
-	if (level >= 0)
+	planning = true;
+	PG_TRY();
 	{
-		AtEOXact_GUC(false, level);
-		statement->planned = true;
+		result = execute(statement, values, nulls, snapshot, limit);
 	}
-	if (result <= 0)
-		elog(ERROR, "statement failed: %s", SPI_result_code_string(result));
+	PG_FINALLY();
+	{
+		planning = outer;
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(false, level);
+	statement->planned = true;
 	return result;
 }
 
 int
 esim_execute(EsimStatement *statement, Datum *values, const char *nulls, long limit)
 {
-	int			level;
-
 	prepare_statement(statement);
-	level = enter_planning(statement);
-	return leave_planning(statement, level,
-						  SPI_execute_plan(statement->plan, values, nulls, false, limit));
+	return plan_and_execute(statement, values, nulls, InvalidSnapshot, limit);
 }
 
 int
 esim_execute_latest(EsimStatement *statement, Datum *values, const char *nulls, long limit)
 {
 	Snapshot	snapshot;
-	int			level;
 	int			result;
 
 	prepare_statement(statement);
-	level = enter_planning(statement);
 
 	/* as RI triggers do: our own changes so far must be visible */
 	CommandCounterIncrement();
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	result = SPI_execute_snapshot(statement->plan, values, nulls, snapshot, InvalidSnapshot,
-								  false, true, limit);
+	result = plan_and_execute(statement, values, nulls, snapshot, limit);
 	UnregisterSnapshot(snapshot);
-	return leave_planning(statement, level, result);
+	return result;
 }
 
 /* ------------------------------------------------------------------------

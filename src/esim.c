@@ -143,6 +143,7 @@ _PG_init(void)
 {
 	define_settings();
 	esim_planner_install();
+	esim_statement_install();
 
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

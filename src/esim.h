@@ -127,6 +127,7 @@ typedef struct EsimStatement
 } EsimStatement;
 
 /* Needs SPI_connect().  Returns SPI's result code (> 0), raises on failure. */
+extern void esim_statement_install(void);
 extern int	esim_execute(EsimStatement *statement, Datum *values, const char *nulls, long limit);
 
 /*

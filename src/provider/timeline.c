@@ -38,6 +38,8 @@ static EsimStatement last_seen_at = {
  * Operations of the eUICC, and those in the network of the profiles that are
  * on it or bound to it.  A target is shown without its query, which may hold a
  * secret.
+ *
+ * IS TRUE: operations without an EID are not to be gone through by the index.
  */
 static EsimStatement history = {
 	"WITH m AS MATERIALIZED ("
@@ -49,7 +51,7 @@ static EsimStatement history = {
 	"), o AS MATERIALIZED ("
 	"SELECT * FROM m"
 	" UNION ALL "
-	"SELECT " SHOWN " FROM p JOIN @esim_operation o ON o.profile = p.id WHERE o.eid IS NULL AND " VISIBLE("o")
+	"SELECT " SHOWN " FROM p JOIN @esim_operation o ON o.profile = p.id WHERE (o.eid IS NULL) IS TRUE AND " VISIBLE("o")
 	"), happened (at, seq, step, what, kind, iccid, operation, detail) AS ("
 	"SELECT o.created_at, o.seq, 1, 'asked', o.kind, o.iccid, o.id,"
 	" concat_ws(', ', 'by ' || pg_get_userbyid(o.requested_by), 'server ' || o.server,"
@@ -97,10 +99,12 @@ static EsimStatement waiting = {
 	"  ORDER BY x.server NULLS FIRST LIMIT 1)"
 	" FROM (SELECT o.*, q.lane, row_number() OVER (PARTITION BY q.lane ORDER BY o.seq) AS place,"
 	"  count(*) OVER (PARTITION BY q.lane) - 1 AS behind"
-	"  FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id"
-	"  WHERE (o.eid = $1 OR o.eid IS NULL AND o.profile = ANY (ARRAY(SELECT p.id FROM @esim_profile p WHERE p.eid = $1"
-	"   UNION SELECT b.profile FROM @esim_operation b WHERE b.eid = $1)))"
-	"  AND o.status = 'ACCEPTED' AND " VISIBLE("o") ") w"
+	/* one after the other: an index answers each, and none both */
+	"  FROM (SELECT a.* FROM @esim_operation a WHERE a.eid = $1"
+	"   UNION ALL SELECT b.* FROM (SELECT p.id FROM @esim_profile p WHERE p.eid = $1"
+	"    UNION SELECT c.profile FROM @esim_operation c WHERE c.eid = $1) u JOIN @esim_operation b ON b.profile = u.id WHERE (b.eid IS NULL) IS TRUE) o"
+	"  LEFT JOIN @esim_pending q ON q.operation = o.id"
+	"  WHERE o.status = 'ACCEPTED' AND " VISIBLE("o") ") w"
 	" WHERE w.place = 1 ORDER BY w.lane & 1, w.seq",
 	2, {"@eid", "oid"}
 };

@@ -56,6 +56,16 @@ column_add_text(Column *column, const char *text)
 		add(column, esim_text_from_utf8(text), false);
 }
 
+/* a name of ours, in the database's encoding */
+void
+column_add_name(Column *column, const char *name)
+{
+	if (name == NULL || name[0] == '\0')
+		add(column, (Datum) 0, true);
+	else
+		add(column, CStringGetTextDatum(name), false);
+}
+
 Datum
 column_array(const Column *column, Oid type)
 {

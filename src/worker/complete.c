@@ -468,9 +468,9 @@ look_up_candidates(Task *task)
 	static EsimStatement unknown = {
 		"SELECT x.id FROM (SELECT u.id FROM unnest($1) u(id) WHERE u.id <> ''"
 		"  AND NOT EXISTS (SELECT FROM @esim_profile p WHERE p.rsp_id = u.id)"
-		"  AND NOT EXISTS (SELECT FROM @esim_fleet g WHERE g.rsp_id = u.id)"
-		/* not a join: that could become one look at the queue for each of them */
-		"  EXCEPT SELECT q.rsp_operation_id FROM @esim_pending q WHERE q.rsp_operation_id IS NOT NULL AND q.server = $2 AND q.seq <> $3) x"
+		/* not joins: those could become one look at all of them for each */
+		"  EXCEPT (SELECT g.rsp_id FROM @esim_fleet g WHERE g.rsp_id IS NOT NULL"
+		"   UNION ALL SELECT q.rsp_operation_id FROM @esim_pending q WHERE q.rsp_operation_id IS NOT NULL AND q.server = $2 AND q.seq <> $3)) x"
 		" ORDER BY x.id COLLATE \"C\" LIMIT $4", 4, {"text[]", "text", "int8", "int8"}
 	};
 	const char **ids;

@@ -334,7 +334,8 @@ typedef struct Column
 extern void column_init(Column *column, int size);
 extern void column_add(Column *column, Datum value);
 extern void column_add_null(Column *column);
-extern void column_add_text(Column *column, const char *text);	/* NULL: null */
+extern void column_add_text(Column *column, const char *text);	/* UTF-8; NULL: null */
+extern void column_add_name(Column *column, const char *name);	/* NULL: null */
 extern Datum column_array(const Column *column, Oid type);
 
 /* enum labels of ours as Datums: text, cast by the statement */

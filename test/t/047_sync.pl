@@ -225,6 +225,39 @@ my $large = call(q(esim_sync('large')));
 ends($large, 'SUCCESS', 'pages that are too large are asked for smaller', 120);
 is(value($node, $db, q(SELECT count(*) FROM esim_profile WHERE server = 'large')), '60', 'and all is read');
 
+# ---- a crash in the middle: it goes on with the page where it was, and adopts nothing twice ----
+
+server('crash', page_size => 20);
+$simulator->config('crash', latency_ms => 50);
+$simulator->post('/supersim/account', { server => 'crash', profiles => 400 });
+$id = call(q(esim_sync('crash')));
+ok(wait_until($node, $db, q(SELECT count(*) >= 160 FROM esim_profile WHERE server = 'crash'), 't'), 'some pages are read');
+$node->stop('immediate');
+$node->start;
+ends($id, 'SUCCESS', 'a sync outlives a crash');
+is(value($node, $db, q(SELECT count(*), count(DISTINCT iccid), count(DISTINCT rsp_id), count(subscription_status) FROM esim_profile WHERE server = 'crash')),
+	'400|400|400|400', 'each is there once');
+my $asked = $simulator->requests('crash');
+cmp_ok($asked, '<=', 46, "it did not begin anew ($asked requests for 41 pages)");
+
+# ---- what one page says of one profile counts in turn ----
+
+server('repeats', page_size => 100);
+$simulator->post('/supersim/account', { server => 'repeats', profiles => 60 });
+synced('repeats', 'before');
+# rows as an import makes them: one knows the identifier, another one the ICCID
+$node->safe_psql($db, q(
+	CREATE TABLE odd AS SELECT id, iccid, rsp_id, row_number() OVER (ORDER BY rsp_id) AS n FROM esim_profile WHERE server = 'repeats';
+	UPDATE esim_profile p SET iccid = NULL, sim_id = NULL FROM odd o WHERE p.id = o.id AND o.n % 3 <> 2;
+	UPDATE esim_profile p SET rsp_id = NULL, sim_id = NULL FROM odd o WHERE p.id = o.id AND o.n % 3 = 2;
+	UPDATE esim_profile p SET iccid = x.iccid FROM odd o, odd x WHERE p.id = o.id AND o.n % 3 = 1 AND x.n = o.n + 2 AND x.n % 3 = 0;));
+synced('repeats', 'rows that two entries of one page are about');
+my $rows = q(SELECT count(*), count(DISTINCT rsp_id), count(sim_id) FROM esim_profile WHERE server = 'repeats');
+is(value($node, $db, $rows), '60|60|60', 'no row is doubled');
+my $before_again = value($node, $db, q(SELECT string_agg(xmin::text || state, ',' ORDER BY id) FROM esim_profile WHERE server = 'repeats'));
+synced('repeats', 'and again');
+is(value($node, $db, q(SELECT string_agg(xmin::text || state, ',' ORDER BY id) FROM esim_profile WHERE server = 'repeats')), $before_again, 'which changes nothing');
+
 # ---- size ----
 
 server('size');
