@@ -34,7 +34,9 @@
  *			is reached nevertheless
  *
  * op->step only says which answer is awaited; begin() does not need it, so an
- * operation can be taken up after a crash at any point.
+ * operation can be taken up after a crash at any point.  Where something has
+ * been done, or may have been, a wait leaves it other than 0: that is not
+ * cancelled any more.
  *
  *-------------------------------------------------------------------------
  */
@@ -2106,6 +2108,9 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 		later(c, answer, false, "", "the downloaded profile is not listed yet");
 		return;
 	}
+	/* no list, and none to come: the server's word is all there is */
+	if (iccid == NULL && named && list->result != LIST_READ)
+		iccid = told;
 	if (iccid != NULL && !memo_set_text(op, "iccid", iccid))
 	{
 		no_memory(c);
@@ -2202,7 +2207,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
  * Takes an operation up: at first, after a wait, after a crash at any point.
  */
 static void
-camara_begin(RspConversation *c)
+take_up(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	RspError	error;
@@ -2251,7 +2256,7 @@ camara_begin(RspConversation *c)
 }
 
 static void
-camara_answer(RspConversation *c, const HttpAnswer *answer)
+read_answer(RspConversation *c, const HttpAnswer *answer)
 {
 	CamaraStep	step = (CamaraStep) c->op->step;
 
@@ -2274,9 +2279,34 @@ camara_answer(RspConversation *c, const HttpAnswer *answer)
 			break;
 		default:
 			/* not a step of ours: take it up anew, which asks if anything was sent */
-			camara_begin(c);
+			take_up(c);
 			break;
 	}
+}
+
+static void
+keep_done(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	if ((c->action.type == RSP_ACT_WAIT || c->action.type == RSP_ACT_PARK) &&
+		(memo_flag(op, "lost") || memo_flag(op, "disabled") ||
+		 (op->kind == RSP_DOWNLOAD && act_of(op) == RSP_ENABLE)))
+		op->step = STEP_PEEK;
+}
+
+static void
+camara_begin(RspConversation *c)
+{
+	take_up(c);
+	keep_done(c);
+}
+
+static void
+camara_answer(RspConversation *c, const HttpAnswer *answer)
+{
+	read_answer(c, answer);
+	keep_done(c);
 }
 
 const RspDriver rsp_camara = {

@@ -60,7 +60,9 @@
  *	disabled	the first half of a delete is done
  *	plain	enable without rollback: there is nothing to roll back to
  *
- * op->step only says which answer is awaited; begin() does not need it.
+ * op->step only says which answer is awaited; begin() does not need it.  Where
+ * something has been done, or may have been, a wait leaves it other than 0: that
+ * is not cancelled any more.
  *
  *-------------------------------------------------------------------------
  */
@@ -2753,7 +2755,7 @@ created(RspConversation *c, const HttpAnswer *answer)
  * Takes an operation up: at first, after a wait, after a crash at any point.
  */
 static void
-eim_begin(RspConversation *c)
+take_up(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	RspError	error;
@@ -2821,7 +2823,7 @@ eim_begin(RspConversation *c)
 }
 
 static void
-eim_answer(RspConversation *c, const HttpAnswer *answer)
+read_answer(RspConversation *c, const HttpAnswer *answer)
 {
 	int			step = c->op->step;
 
@@ -2849,9 +2851,35 @@ eim_answer(RspConversation *c, const HttpAnswer *answer)
 			break;
 		default:
 			/* not a step of ours: take it up anew, which asks if anything was sent */
-			eim_begin(c);
+			take_up(c);
 			break;
 	}
+}
+
+static void
+keep_done(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	if ((c->action.type == RSP_ACT_WAIT || c->action.type == RSP_ACT_PARK) &&
+		(memo_flag(op, "lost") || memo_flag(op, "disabled") ||
+		 json_object_get(op->memo, "reason") != NULL ||
+		 (op->kind == RSP_DOWNLOAD && act_of(op) == ORDER_ENABLE)))
+		op->step = STEP_LOOKUP;
+}
+
+static void
+eim_begin(RspConversation *c)
+{
+	take_up(c);
+	keep_done(c);
+}
+
+static void
+eim_answer(RspConversation *c, const HttpAnswer *answer)
+{
+	read_answer(c, answer);
+	keep_done(c);
 }
 
 const RspDriver rsp_eim = {
