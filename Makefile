@@ -26,7 +26,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(PGXS),)
 include $(PGXS)
-else ifeq ($(filter demo test bench simulator,$(MAKECMDGOALS)),)
+else ifeq ($(filter demo test bench soak simulator,$(MAKECMDGOALS)),)
 $(error pg_config was not found; install PostgreSQL's headers (Debian: postgresql-server-dev-15) or set PG_CONFIG)
 endif
 
@@ -40,7 +40,7 @@ sql/esim--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/%.sql) esim.control Makefile
 simulator:
 	$(MAKE) -C test/rsp
 
-.PHONY: simulator demo test bench
+.PHONY: simulator demo test bench soak
 
-demo test bench:
+demo test bench soak:
 	@bash test/$@.sh

@@ -21,7 +21,7 @@
 static EsimStatement find_operation = {
 	"SELECT o.owner, o.owner_name, o.status = 'COMPLETED', o.eid, o.server, q.lane, q.seq, o.iccid,"
 	" CASE WHEN o.kind = 'download' AND o.phase = 'WAITING_DEVICE' AND q.state = 'W' AND NOT q.claimed THEN o.profile END,"
-	" (SELECT p.lane FROM @esim_profile p WHERE p.id = o.profile)"
+	" (SELECT p.lane FROM @esim_profile p WHERE p.id = o.profile), o.kind = 'download'"
 	" FROM @esim_operation o LEFT JOIN @esim_pending q ON q.operation = o.id WHERE o.id = $1",
 	1, {"uuid"}
 };
@@ -31,9 +31,9 @@ static EsimStatement lock_euicc_lane = {
 };
 /*
  * The operation and those behind it in its lane, in order.  Nothing
- * outstanding: no request that acts was ever sent, or the last one was refused
- * before anything happened.  Last column: an earlier timeline may have sent
- * one that is not known here.
+ * outstanding: no request that acts was ever sent, or the driver says by step 0
+ * that nothing has come of those that were.  Last column: an earlier timeline
+ * may have sent one that is not known here.
  */
 static EsimStatement lock_pending = {
 	"SELECT q.operation, q.seq, q.claimed,"
@@ -354,12 +354,16 @@ esim_cancel(PG_FUNCTION_ARGS)
 		esim_execute_latest(&lock_euicc_lane, values, NULL, 0);
 		SPI_freetuptable(SPI_tuptable);
 	}
-	else
+	else if (!DatumGetBool(row.value[10]))
+		esim_lock_profile_lanes(values, 1);
+	else if (!row.null[9])
 	{
-		/* that of the profile for an order that is taken back */
-		values[0] = Int64GetDatum(lane);
-		values[1] = row.value[9];
-		esim_lock_profile_lanes(values, row.null[8] || row.null[9] || DatumGetInt64(row.value[9]) == lane ? 1 : 2);
+		/*
+		 * A download that the device fetches by itself is alone in its lane,
+		 * which no row stands for; the order that is taken back is the profile's.
+		 */
+		values[0] = row.value[9];
+		esim_lock_profile_lanes(values, 1);
 	}
 
 	/*

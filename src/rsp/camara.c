@@ -34,7 +34,9 @@
  *			is reached nevertheless
  *
  * op->step only says which answer is awaited; begin() does not need it, so an
- * operation can be taken up after a crash at any point.
+ * operation can be taken up after a crash at any point.  Where something has
+ * been done, or may have been, a wait leaves it other than 0: that is not
+ * cancelled any more.
  *
  *-------------------------------------------------------------------------
  */
@@ -1808,6 +1810,9 @@ take_assigned(RspConversation *c, const HttpAnswer *answer, const CamaraList *li
 		rsp_later(c, answer, false, "", "the downloaded profile is not listed yet");
 		return;
 	}
+	/* no list, and none to come: the server's word is all there is */
+	if (iccid == NULL && named && list->result != LIST_READ)
+		iccid = told;
 	if (iccid != NULL && !rsp_memo_set_text(op, "iccid", iccid))
 	{
 		rsp_no_memory(c);
@@ -1904,7 +1909,7 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
  * Takes an operation up: at first, after a wait, after a crash at any point.
  */
 static void
-camara_begin(RspConversation *c)
+take_up(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	RspError	error;
@@ -1953,7 +1958,7 @@ camara_begin(RspConversation *c)
 }
 
 static void
-camara_answer(RspConversation *c, const HttpAnswer *answer)
+read_answer(RspConversation *c, const HttpAnswer *answer)
 {
 	CamaraStep	step = (CamaraStep) c->op->step;
 
@@ -1976,9 +1981,35 @@ camara_answer(RspConversation *c, const HttpAnswer *answer)
 			break;
 		default:
 			/* not a step of ours: take it up anew, which asks if anything was sent */
-			camara_begin(c);
+			take_up(c);
 			break;
 	}
+}
+
+/* A wait tells by its step whether something is done, or may be. */
+static void
+keep_done(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	if ((c->action.type == RSP_ACT_WAIT || c->action.type == RSP_ACT_PARK) &&
+		(rsp_memo_flag(op, "lost") || rsp_memo_flag(op, "disabled") ||
+		 (op->kind == RSP_DOWNLOAD && act_of(op) == RSP_ENABLE)))
+		op->step = STEP_PEEK;
+}
+
+static void
+camara_begin(RspConversation *c)
+{
+	take_up(c);
+	keep_done(c);
+}
+
+static void
+camara_answer(RspConversation *c, const HttpAnswer *answer)
+{
+	read_answer(c, answer);
+	keep_done(c);
 }
 
 const RspDriver rsp_camara = {

@@ -62,8 +62,9 @@
  *	narrow	listProfileInfo asks for ICCIDs and states alone: what else there is
  *			could not be told
  *
- * op->step says which answer is awaited; begin() does not need it.  While the
- * operation waits, 0 says that nothing of it was carried out.
+ * op->step only says which answer is awaited; begin() does not need it.  Where
+ * something has been done, or may have been, a wait leaves it other than 0: that
+ * is not cancelled at once.
  *
  * Who wants to cancel asks (op->cancel_asked), and the operation ends where it
  * would hand in its order and it is certain that none was carried out: the eIM
@@ -609,13 +610,6 @@ untouched(const RspOperation *op)
 	return rsp_memo_text(op, "look") == NULL && !rsp_memo_flag(op, "lost") && is_whole(op);
 }
 
-/* What the queue's row has as step while the operation waits. */
-static EimStep
-rest(const RspOperation *op)
-{
-	return untouched(op) ? STEP_CREATE : STEP_LOOKUP;
-}
-
 /* No request could be made; nothing was sent. */
 static void
 no_memory(RspConversation *c)
@@ -1014,7 +1008,7 @@ busy(RspConversation *c, const EimRow *row, const char *said)
 	RspOperation *op = c->op;
 
 	retire(op);
-	op->step = rest(op);
+	op->step = STEP_CREATE;
 	rsp_wait(c, RSP_PHASE_RETRYING, rsp_retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), row->code,
 			 row->message);
 	rsp_said(c, said, NULL);
@@ -1052,7 +1046,7 @@ wait_device(RspConversation *c, bool working)
 	if (op->polls < 1000)
 		op->polls++;
 	op->failures = 0;
-	op->step = rest(op);
+	op->step = STEP_CREATE;
 	rsp_note(c, "not-yet", "");
 	rsp_wait(c, RSP_PHASE_WAITING_DEVICE, delay, "",
 			 working ? "the device is carrying out the order" :
@@ -1703,7 +1697,7 @@ noshow(RspConversation *c, const EimTold *told, const HttpAnswer *answer)
 	if (op->now_ms - op->last_sent_ms < LEAST_LIFE_MS)
 	{
 		/* an eIM that has no patience at all is not to be asked without end */
-		op->step = rest(op);
+		op->step = STEP_CREATE;
 		rsp_wait(c, RSP_PHASE_RETRYING, rsp_retry_delay(op, NULL, BUSY_BASE_MS, RETRY_MAX_MS), "TIMEOUT",
 				 "the eIM gives devices no time to fetch the order");
 		tidy(c);
@@ -1824,7 +1818,7 @@ act_ended(RspConversation *c, const EimVerdict *verdict)
 				/* each order raises the counter by one: that does not help here */
 				rsp_memo_clear(op, "replays");
 				retire(op);
-				op->step = rest(op);
+				op->step = STEP_CREATE;
 				rsp_park(c, row->code, row->message);
 				rsp_said(c, verdict->said, NULL);
 			}
@@ -2194,7 +2188,7 @@ search_failed(RspConversation *c, const HttpAnswer *answer, bool crash, const ch
 	{
 		/* nothing is known to have been sent */
 		rsp_memo_clear(op, "bad");
-		op->step = rest(op);
+		op->step = STEP_CREATE;
 		rsp_park(c, code, message);
 	}
 	else
@@ -2385,7 +2379,7 @@ listed(RspConversation *c, const HttpAnswer *answer)
 		rsp_memo_clear(op, "more");
 	rsp_json_put(op->memo, "unknown", first_ids(ids, MAX_KEPT));
 	rsp_candidates(c, ids);
-	op->step = rest(op);
+	op->step = STEP_CREATE;
 	rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
 			 "the order is looked for at the server");
 }
@@ -2423,7 +2417,7 @@ find_next(RspConversation *c, int n)
 	}
 	if (n >= MAX_FINDS)
 	{
-		op->step = rest(op);
+		op->step = STEP_CREATE;
 		rsp_wait(c, op->unresolved ? RSP_PHASE_UNKNOWN : RSP_PHASE_RETRYING, 1, "",
 				 "the order is looked for at the server");
 		return;
@@ -2608,7 +2602,7 @@ created(RspConversation *c, const HttpAnswer *answer)
  * Takes an operation up: at first, after a wait, after a crash at any point.
  */
 static void
-eim_begin(RspConversation *c)
+take_up(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	RspError	error;
@@ -2676,7 +2670,7 @@ eim_begin(RspConversation *c)
 }
 
 static void
-eim_answer(RspConversation *c, const HttpAnswer *answer)
+read_answer(RspConversation *c, const HttpAnswer *answer)
 {
 	int			step = c->op->step;
 
@@ -2704,9 +2698,34 @@ eim_answer(RspConversation *c, const HttpAnswer *answer)
 			break;
 		default:
 			/* not a step of ours: take it up anew, which asks if anything was sent */
-			eim_begin(c);
+			take_up(c);
 			break;
 	}
+}
+
+/* A wait tells by its step whether something is done, or may be. */
+static void
+keep_done(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	if ((c->action.type == RSP_ACT_WAIT || c->action.type == RSP_ACT_PARK) &&
+		(!untouched(op) || json_object_get(op->memo, "reason") != NULL))
+		op->step = STEP_LOOKUP;
+}
+
+static void
+eim_begin(RspConversation *c)
+{
+	take_up(c);
+	keep_done(c);
+}
+
+static void
+eim_answer(RspConversation *c, const HttpAnswer *answer)
+{
+	read_answer(c, answer);
+	keep_done(c);
 }
 
 const RspDriver rsp_eim = {

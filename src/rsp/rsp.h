@@ -163,7 +163,9 @@ typedef struct RspOperation
 								 * was carried out */
 
 	/* the driver's own, kept in the operation's queue row between turns */
-	int			step;			/* 0 at first */
+	int			step;			/* 0 at first.  Other than 0 in a wait where
+								 * something has come, or may have come, of
+								 * what was sent: that is not cancelled */
 	struct json_t *memo;			/* object, never NULL */
 	int			polls;			/* answers "not yet" in a row, for the
 								 * growing poll interval */

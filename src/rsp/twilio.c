@@ -33,7 +33,9 @@
  *	one, one_at, many_at	what the last search has found, and when
  *	odd, gone, short, foreign, senseless	counters of answers that do not fit
  *
- * op->step only says which answer is awaited; begin() does not need it.
+ * op->step only says which answer is awaited; begin() does not need it.  Where
+ * something has been done, or may have been, a wait leaves it other than 0: that
+ * is not cancelled any more.
  *
  *-------------------------------------------------------------------------
  */
@@ -3297,7 +3299,7 @@ is_started(const RspOperation *op)
  * Takes an operation up: at first, after a wait, after a crash at any point.
  */
 static void
-twilio_begin(RspConversation *c)
+take_up(RspConversation *c)
 {
 	RspOperation *op = c->op;
 	RspError	error;
@@ -3347,7 +3349,7 @@ twilio_begin(RspConversation *c)
 }
 
 static void
-twilio_answer(RspConversation *c, const HttpAnswer *answer)
+read_answer(RspConversation *c, const HttpAnswer *answer)
 {
 	RspOperation *op = c->op;
 
@@ -3361,7 +3363,7 @@ twilio_answer(RspConversation *c, const HttpAnswer *answer)
 			else if (op->kind == RSP_FLEET_CREATE)
 				fleet_created(c, answer);
 			else
-				twilio_begin(c);
+				take_up(c);
 			break;
 		case STEP_PROFILE:
 			profile_answered(c, answer);
@@ -3395,9 +3397,34 @@ twilio_answer(RspConversation *c, const HttpAnswer *answer)
 			break;
 		default:
 			/* not a step of ours: take it up anew, which asks if anything was sent */
-			twilio_begin(c);
+			take_up(c);
 			break;
 	}
+}
+
+/* A wait tells by its step whether something is done, or may be. */
+static void
+keep_done(RspConversation *c)
+{
+	RspOperation *op = c->op;
+
+	if ((c->action.type == RSP_ACT_WAIT || c->action.type == RSP_ACT_PARK) &&
+		(rsp_memo_flag(op, "lost") || rsp_memo_flag(op, "accepted")))
+		op->step = STEP_SIM;
+}
+
+static void
+twilio_begin(RspConversation *c)
+{
+	take_up(c);
+	keep_done(c);
+}
+
+static void
+twilio_answer(RspConversation *c, const HttpAnswer *answer)
+{
+	read_answer(c, answer);
+	keep_done(c);
 }
 
 const RspDriver rsp_twilio = {

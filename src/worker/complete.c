@@ -291,6 +291,22 @@ write_waiting(dlist_head *tasks, TimestampTz now)
 	esim_execute(&operation, values, NULL, 0);
 }
 
+/* Lanes, as the last statement has listed them, are looked at again. */
+void
+complete_promote_later(void)
+{
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(esim_worker->context);
+		bool		isnull;
+		int64	   *lane = palloc(sizeof(int64));
+
+		*lane = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		esim_worker->unpromoted = lappend(esim_worker->unpromoted, lane);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 /*
  * The next row of each lane becomes its head.  A row that somebody has locked
  * (a cancellation under way) is looked at again later.
@@ -311,7 +327,6 @@ complete_promote(Datum *lanes, int nlanes)
 	};
 	Column		column;
 	Datum		values[2];
-	uint64		missed;
 
 	if (nlanes == 0)
 		return;
@@ -321,17 +336,7 @@ complete_promote(Datum *lanes, int nlanes)
 	values[0] = column_array(&column, INT8OID);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	esim_execute(&promote, values, NULL, 0);
-	missed = SPI_processed;
-	for (uint64 i = 0; i < missed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(esim_worker->context);
-		bool		isnull;
-		int64	   *lane = palloc(sizeof(int64));
-
-		*lane = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		esim_worker->unpromoted = lappend(esim_worker->unpromoted, lane);
-		MemoryContextSwitchTo(old);
-	}
+	complete_promote_later();
 }
 
 /*

@@ -101,6 +101,14 @@ take_over(Column *profiles, Column *iccids, Column *eids, Column *operations, Ti
 	esim_execute(&give_way, values, NULL, 0);
 }
 
+/*
+ * Less than is known: an event may be faster than the answer to the request that
+ * it follows.
+ */
+#define SAYS_LESS \
+	"coalesce(u.state IN ('DOWNLOADED', 'INSTALLED') AND p.state IN ('DISABLED', 'ENABLED')" \
+	" OR u.state IN ('RESERVED', 'RELEASED') AND p.state IN ('DOWNLOADED', 'INSTALLED', 'DISABLED', 'ENABLED', 'FAILED'), false)"
+
 /* Profiles as the ends of these tasks have made them, and the events of that. */
 void
 complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
@@ -120,22 +128,24 @@ complete_effects(dlist_head *tasks, TimestampTz now, const char *broken)
 		2, {"uuid[]", "text[]"}
 	};
 	static EsimStatement change = {
-		"UPDATE @esim_profile p SET state = CASE"
-		/* says less than we know */
-		"  WHEN u.state IN ('DOWNLOADED', 'INSTALLED') AND p.state IN ('DISABLED', 'ENABLED') THEN p.state"
+		"UPDATE @esim_profile p SET state = CASE WHEN " SAYS_LESS " THEN p.state"
 		"  ELSE coalesce(u.state::@esim_profile_state, p.state) END,"
 		" eid = coalesce(u.eid::@eid(unchecked), p.eid), iccid = coalesce(u.iccid::@iccid(unchecked), p.iccid),"
 		" rsp_iccid = CASE WHEN u.iccid IS NOT NULL AND p.iccid IS NOT NULL"
 		"  AND p.iccid::text <> u.iccid THEN u.iccid::@iccid(unchecked) ELSE p.rsp_iccid END,"
 		" is_fallback = CASE u.fallback WHEN -1 THEN p.is_fallback ELSE u.fallback = 1 END,"
-		" state_at = $6, state_source = 'operation', drift = p.drift OR $7"
+		" state_at = CASE WHEN " SAYS_LESS " THEN p.state_at ELSE $6 END,"
+		" state_source = CASE WHEN " SAYS_LESS " THEN p.state_source ELSE 'operation' END, drift = p.drift OR $7"
 		" FROM unnest($1, $2, $3, $4, $5) u(profile, state, eid, iccid, fallback) WHERE p.id = u.profile",
 		7, {"uuid[]", "text[]", "text[]", "text[]", "int2[]", "timestamptz", "bool"}
 	};
 	static EsimStatement events = {
 		"INSERT INTO @esim_profile_event (profile, eid, old_state, new_state, at, cause, operation, detail)"
 		" SELECT u.profile, u.eid::@eid(unchecked), u.old::@esim_profile_state, u.new::@esim_profile_state, $8, u.cause, u.operation, u.detail"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7) u(profile, eid, old, new, operation, detail, cause)",
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7) u(profile, eid, old, new, operation, detail, cause)"
+		/* what says less than is known has not happened now */
+		" WHERE u.cause <> 'OPERATION' OR u.new NOT IN ('RESERVED', 'RELEASED', 'DOWNLOADED', 'INSTALLED')"
+		" OR u.new = (SELECT p.state::text FROM @esim_profile p WHERE p.id = u.profile)",
 		8, {"uuid[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "text[]", "timestamptz"}
 	};
 	static const Oid change_types[5] = {UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT2OID};

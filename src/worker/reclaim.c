@@ -203,18 +203,25 @@ reclaim_claimed(int shard, bool crashed)
 	}
 }
 
-/* Rows that were left blocked with nothing ahead of them: look again. */
+/*
+ * Rows that were left blocked with nothing ahead of them: look again, and where
+ * somebody has locked them (a cancellation under way), later.
+ */
 static void
 reclaim_blocked(int shard)
 {
 	static EsimStatement blocked = {
-		"UPDATE @esim_pending p SET state = 'N' WHERE p.seq IN (SELECT q.seq FROM @esim_pending q WHERE q.shard = $1 AND q.state = 'B'"
-		" AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq < q.seq) FOR NO KEY UPDATE SKIP LOCKED)",
+		"WITH b AS MATERIALIZED (SELECT q.seq, q.lane FROM @esim_pending q WHERE q.shard = $1 AND q.state = 'B'"
+		"  AND NOT EXISTS (SELECT FROM @esim_pending a WHERE a.lane = q.lane AND a.seq < q.seq)),"
+		" k AS MATERIALIZED (SELECT p.seq FROM b JOIN @esim_pending p USING (seq) FOR NO KEY UPDATE OF p SKIP LOCKED),"
+		" u AS (UPDATE @esim_pending p SET state = 'N' FROM k WHERE p.seq = k.seq)"
+		" SELECT b.lane FROM b WHERE b.seq NOT IN (SELECT k.seq FROM k)",
 		1, {"int2"}
 	};
 	Datum		value = Int16GetDatum(shard);
 
 	esim_execute(&blocked, &value, NULL, 0);
+	complete_promote_later();
 }
 
 void

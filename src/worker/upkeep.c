@@ -180,7 +180,8 @@ worker_upkeep(void)
 			esim_worker->unpromoted = NIL;
 			complete_promote(lanes.values, lanes.count);
 			complete_show_sent(GetCurrentTimestamp());
-			esim_worker->queue_empty = !claim_anything_left() && !deliver_anything_left();
+			esim_worker->queue_empty = esim_worker->unpromoted == NIL && !claim_anything_left() &&
+				!deliver_anything_left();
 			esim_worker->next_due = claim_next_due();
 		}
 		worker_commit();

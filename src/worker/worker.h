@@ -283,6 +283,7 @@ extern void complete_intents(void); /* rows of esim_attempt for the requests
 extern void complete_outcomes(dlist_head *tasks);
 extern void complete_show_sent(TimestampTz now);
 extern void complete_promote(Datum *lanes, int nlanes);
+extern void complete_promote_later(void);
 extern void complete_mark_handling(Task *task, bool handling);
 
 /* report.c, adopt.c */

@@ -1594,11 +1594,12 @@ change_sim(Request *request, const Form *form, uint32_t index)
 	uint32_t	ms = accounts[server->index].schedule_ms + request->device_delay_ms;
 	char		sid[SID_LENGTH + 1];
 	char		own[SID_LENGTH + 1];
-	char		key[600];
+	char		key[900];
 
 	sim_sid(index, sid);
-	snprintf(key, sizeof(key), "%s/%.200s/%.200s", status ? status : "", fleet_name ? fleet_name : "",
-			 name ? name : "");
+	/* callers put their reference into the query of CallbackUrl */
+	snprintf(key, sizeof(key), "%s/%.200s/%.200s/%.300s", status ? status : "", fleet_name ? fleet_name : "",
+			 name ? name : "", callback && strchr(callback, '?') ? callback : "");
 	hash = hash_bytes(key, strlen(key), 1);
 	if (sim->last_update != 0 && sim->last_form == hash)
 	{

@@ -129,6 +129,25 @@ is(value($node, $db, "SELECT state FROM esim_profile WHERE iccid = '$iccid'"), '
 is(join(', ', @{ $simulator->effects($other) }), "enabled $iccid", 'nothing was done twice');
 is(value($node, $db, q(SELECT count(*) FROM esim_pending WHERE claimed)), '0', 'nothing is left behind');
 
+# ---- the next of a lane is locked when its turn comes, and the worker that knows of it ends ----
+
+my $third = eid(4);
+$simulator->config('main', latency_ms => 1500);
+$node->safe_psql($db, "INSERT INTO esim_device (eid, server) VALUES ('$third', 'main')");
+my ($first, $second) = map { value($node, $db, "SELECT esim_refresh('$other')") } 1 .. 2;
+ok(wait_until($node, $db, "SELECT state FROM esim_pending WHERE operation = '$second'", 'B'), 'one waits behind another');
+locked("SELECT FROM esim_pending WHERE operation = '$second' FOR UPDATE", sub
+{
+	my ($pid) = worker_pids($node, $db);
+
+	ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$first'", 'SUCCESS'), 'the one ahead completes while it is locked');
+	$node->safe_psql($db, "SELECT pg_terminate_backend($pid)");
+	ok(wait_until($node, $db, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'esim worker' AND pid <> $pid", '1'), 'another worker takes over');
+	$id = value($node, $db, "SELECT esim_refresh('$third')");
+	ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS'), 'it is at work');
+});
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$second'", 'SUCCESS'), 'the one behind has its turn when the lock is gone');
+
 ledger_is_exact($simulator, 'ledger');
 ok(!$node->log_contains(qr/PANIC|was terminated by signal/), 'no crash');
 $node->stop;

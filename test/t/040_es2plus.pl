@@ -124,6 +124,32 @@ $simulator->fault({ server => 'fast', path => 'confirmOrder', fault => 'latency'
 $id = value($node, $db, "SELECT esim_download('$eid', '$iccid')");
 ok($front->pump_until("SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS', 30), 'a notification that is faster than the answer ends the download as well');
 
+# faster than the answer to a reservation: that the profile is released is old news then
+server('faster', auto_download_ms => 1);
+foreach my $case ([ 'INSTALLED', 'DOWNLOADED INSTALLED', 8 ], [ 'FAILED', 'DOWNLOADED FAILED', 1 ])
+{
+	my ($state, $events, $memory) = @$case;
+
+	$eid = device('faster');
+	$iccid = iccid(1000 + $n);
+	$simulator->post('/euicc', { eid => $eid, memory => $memory, profiles => [ { iccid => iccid(90000 + $n), state => 'DISABLED' } ] });
+	$simulator->fault({ server => 'faster', path => 'confirmOrder', fault => 'latency', ms => 1500, count => 1 });
+	$id = value($node, $db, "SELECT esim_reserve('$eid', iccid => '$iccid', server => 'faster')");
+	ok($front->pump_until("SELECT result FROM esim_operation WHERE id = '$id'", 'SUCCESS', 30), "a notification that is faster than the answer to a reservation: $state");
+	is(value($node, $db, "SELECT state, state_source FROM esim_profile WHERE iccid = '$iccid'"), "$state|event", 'what it said stays');
+	is(value($node, $db, "SELECT string_agg(new_state::text, ' ' ORDER BY e.id) FROM esim_profile_event e JOIN esim_profile p ON p.id = e.profile WHERE p.iccid = '$iccid'"), $events, 'and is all that has happened');
+}
+
+# a download that only waits for its device is taken back; the lane of its own leaves nothing behind
+server('back');
+$eid = device('back');
+$iccid = iccid(1000 + $n);
+$id = value($node, $db, "SELECT esim_download('$eid', '$iccid')");
+ok(wait_until($node, $db, "SELECT phase FROM esim_operation WHERE id = '$id'", 'WAITING_DEVICE'), 'another waits for its device');
+is(value($node, $db, "SELECT esim_cancel('$id')"), 't', 'it is taken back');
+ok(wait_until($node, $db, "SELECT result FROM esim_operation WHERE id = '$id'", 'CANCELLED'), 'and ends CANCELLED');
+is(value($node, $db, q(SELECT count(*) FROM esim_profile_lane l WHERE l.lane > 0 AND NOT EXISTS (SELECT FROM esim_profile p WHERE p.lane = l.lane))), '0', 'every lane is a profile\'s');
+
 # version 3's HandleNotification: 1 to 4 as before, others by rows of the server
 server('three', notify_v3 => $true);
 $node->safe_psql($db, q(INSERT INTO esim_notification_point (server, point, meaning, function) VALUES ('three', 20, 'ENABLED', 'handleNotification')));

@@ -33,6 +33,26 @@ sub decode
 	return $text;
 }
 
+# The call that hands a request over.
+sub event
+{
+	my ($request) = @_;
+	my ($server, $query) = $request->{path} =~ m{^/ok/([^/?]+)(?:\?(.*))?$};
+	my $event = $request->{body};
+
+	if (($request->{headers}{'content-type'} // '') =~ /form/)
+	{
+		$event = encode_json({ map { my ($name, $value) = split /=/, $_, 2; decode($name) => decode($value // '') }
+			split /&/, $request->{body} });
+	}
+	$event = '{}' if $event eq '';
+	return "esim_receive('$server', " . literal($event) . ', '
+	  . literal(encode_json({ headers => $request->{headers}, defined $query ? (query => $query) : () })) . ')';
+}
+
+# a statement with an event that nobody sent
+sub forge { my ($server, $event) = @_; return "SELECT esim_receive('$server', " . literal(encode_json($event)) . ");\n"; }
+
 # Hands over what has come since the last time; returns what became of each, oldest first.
 sub pump
 {
@@ -43,17 +63,7 @@ sub pump
 
 	foreach my $request (@all[ $self->{taken} .. $#all ])
 	{
-		my ($server, $query) = $request->{path} =~ m{^/ok/([^/?]+)(?:\?(.*))?$};
-		my $event = $request->{body};
-
-		if (($request->{headers}{'content-type'} // '') =~ /form/)
-		{
-			$event = encode_json({ map { my ($name, $value) = split /=/, $_, 2; decode($name) => decode($value // '') }
-				split /&/, $request->{body} });
-		}
-		$event = '{}' if $event eq '';
-		my $options = encode_json({ headers => $request->{headers}, defined $query ? (query => $query) : () });
-		push @statements, "SELECT esim_receive('$server', " . literal($event) . ', ' . literal($options) . ')';
+		push @statements, 'SELECT ' . event($request);
 		$self->{taken}++;
 	}
 	@outcomes = split /\n/, $self->{node}->safe_psql($self->{database}, join(";\n", @statements)) if @statements;

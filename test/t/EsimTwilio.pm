@@ -14,6 +14,7 @@ use MIME::Base64 qw(encode_base64);
 use EsimTest;
 
 our @EXPORT = qw(account api attempts_of);
+our $password = 'token';
 
 # account(node, database, simulator, name, options => {of the server}, sql => [gets the statements,
 # instead of running them], tenant => account, settings of the simulator): an account of its own, and
@@ -41,7 +42,7 @@ sub api
 {
 	my ($simulator, $name, $method, $path, $form) = @_;
 	my $http = HTTP::Tiny->new(timeout => 60, proxy => undef, http_proxy => undef);
-	my %how = (headers => { authorization => 'Basic ' . encode_base64('AC1:token', '') });
+	my %how = (headers => { authorization => 'Basic ' . encode_base64("AC1:$password", '') });
 
 	if ($form)
 	{

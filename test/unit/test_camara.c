@@ -769,6 +769,18 @@ test_download_r12(void)
 		  strstr(conv.action.message, "another ICCID") != NULL &&
 		  strstr(conv.detail, "another ICCID") != NULL, "another ICCID than asked for");
 
+	/* ... and the server shows no list: its word is all there is */
+	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
+	begin();
+	answer(202, accepted());
+	answer(200, operation("download", OPID, "COMPLETED", EID1, NULL,
+						  "\"result\":{\"completedAt\":\"x\",\"outcome\":\"SUCCESS\","
+						  "\"assignedIccid\":\"" ICCID3 "\"}"));
+	check(is(RSP_ACT_ASK) && path_is("POST /retrieve-status"), "is it there");
+	answer_error(403, "PERMISSION_DENIED");
+	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0,
+		  "the ICCID that was assigned where no list is to be had");
+
 	/* half done */
 	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
 	op.iccid = NULL;
@@ -2165,6 +2177,28 @@ model_request(void)
 	model_operation(noperations - 1);
 }
 
+/* as esim_cancel() has it: nothing has come of what was sent */
+static bool
+cancellable(void)
+{
+	return !op.unresolved && op.rsp_operation_id[0] == '\0' && (op.attempts == 0 || op.step == 0);
+}
+
+static int	late_cancels;		/* waits in which what was accepted could be cancelled */
+
+static void
+look_at_cancel(void)
+{
+	int			i;
+
+	for (i = 0; i < noperations; i++)
+		if ((!operations[i].done || operations[i].success) && cancellable())
+		{
+			late_cancels++;
+			break;
+		}
+}
+
 static void
 model_turns(int trouble)
 {
@@ -2180,6 +2214,7 @@ model_turns(int trouble)
 				return;
 			case RSP_ACT_WAIT:
 			case RSP_ACT_PARK:
+				look_at_cancel();
 				if ((int) dice(100) < trouble / 4)
 					crash();
 				again();
@@ -2328,6 +2363,7 @@ test_model(void)
 	check(wrong == 0, "%d operations through trouble all end as asked for", runs);
 	check(doubles == 0, "no download twice");
 	check(total_unasked == 0, "no request repeated without asking");
+	check(late_cancels == 0, "what has been accepted cannot be cancelled, %d times", late_cancels);
 	check(repeats > 50, "%d of them needed more than one request", repeats);
 }
 

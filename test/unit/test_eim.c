@@ -2790,6 +2790,15 @@ model_candidates(void)
 
 static int	model_steps;
 
+/* as esim_cancel() has it: nothing has come of what was sent */
+static bool
+cancellable(void)
+{
+	return !op.unresolved && op.rsp_operation_id[0] == '\0' && (op.attempts == 0 || op.step == 0);
+}
+
+static int	late_cancels;		/* waits in which what had an effect could be cancelled */
+
 static void
 model_turns(int trouble)
 {
@@ -2806,6 +2815,8 @@ model_turns(int trouble)
 				return;
 			case RSP_ACT_WAIT:
 			case RSP_ACT_PARK:
+				if (installs + enables + deletes > 0 && op.kind != RSP_REFRESH && cancellable())
+					late_cancels++;
 				model_candidates();
 				if ((int) dice(100) < trouble / 4)
 					crash();
@@ -2995,6 +3006,7 @@ test_model(void)
 		  given_up);
 	check(doubles == 0, "no effect twice");
 	check(total_unasked == 0, "no order repeated without asking");
+	check(late_cancels == 0, "what has had an effect cannot be cancelled, %d times", late_cancels);
 	check(total_overlaps == 0, "never two open orders of an eUICC");
 	check(repeats > 100, "%d of them needed more than one order (%d steps)", repeats, model_steps);
 	model_clear();

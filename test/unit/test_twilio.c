@@ -2257,6 +2257,30 @@ static const char *const sequence_names[] = {
 	"sync"
 };
 
+
+/* as esim_cancel() has it: nothing has come of what was sent */
+static bool
+cancellable(void)
+{
+	return !op.unresolved && op.rsp_operation_id[0] == '\0' && (op.attempts == 0 || op.step == 0);
+}
+
+static int	effects_before;
+static int	late_cancels;		/* waits in which what had an effect could be cancelled */
+
+static int
+effects(void)
+{
+	return model_nprofiles + model_changes + model_nfleets;
+}
+
+static void
+look_at_cancel(void)
+{
+	if (effects() > effects_before && op.kind != RSP_REFRESH && op.kind != RSP_SYNC && cancellable())
+		late_cancels++;
+}
+
 /* Runs to the end; the n-th request (from 0) meets the fault. */
 static int
 run(int which, Fault fault)
@@ -2264,6 +2288,7 @@ run(int which, Fault fault)
 	int			n = 0;
 	int			steps;
 
+	effects_before = effects();
 	begin();
 	for (steps = 0; steps < 400; steps++)
 	{
@@ -2280,6 +2305,7 @@ run(int which, Fault fault)
 				talk(n++ == which ? fault : FAULT_NONE);
 				break;
 			case RSP_ACT_WAIT:
+				look_at_cancel();
 				again();
 				break;
 			default:
@@ -2346,6 +2372,7 @@ test_storm(void)
 
 			model_random = 7919 * round + sequence + 1;
 			prepare(sequence);
+			effects_before = effects();
 			begin();
 			for (steps = 0; steps < 2000; steps++)
 			{
@@ -2360,6 +2387,7 @@ test_storm(void)
 				}
 				else if (conv.action.type == RSP_ACT_WAIT)
 				{
+					look_at_cancel();
 					again();
 					if (chance(50) == 0)
 					{
@@ -2387,6 +2415,7 @@ test_storm(void)
 		check(bad == 0 && ended >= 290, "%s in a storm: %d ended well, %d OUTCOME_UNKNOWN",
 			  sequence_names[sequence], ended, unknown);
 	}
+	check(late_cancels == 0, "what has had an effect cannot be cancelled, %d times", late_cancels);
 }
 
 /* ----- callbacks ----- */
