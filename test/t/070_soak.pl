@@ -158,6 +158,7 @@ my @fault_kinds = (
 	{ fault => 'status', status => 429, retry_after => 1 }, { fault => 'status', status => 503, retry_after => 2 });
 my @servers = sort keys %devices_of;
 
+my %back;
 my %chaos = (
 	faults => sub
 	{
@@ -185,10 +186,22 @@ my %chaos = (
 	},
 	'devices are away' => sub
 	{
-		my @away = map { my $kind = $_; map { eid($_) } grep { $random->chance(0.5) } @{ $devices_of{$kind} } } $random->one('r12', 'new', 'eim');
+		my $kind = $random->one('r12', 'new', 'eim');
+		my @away = map { eid($_) } grep { $random->chance(0.5) } @{ $devices_of{$kind} };
 
+		# for no longer than a lost request is asked about: else it is repeated, and carried out twice
+		return if time() < ($back{$kind} // 0);
+		$back{$kind} = time() + 6;
 		$simulator->post('/euicc', [ map { { eid => $_, online => $false } } @away ]) if @away;
 		later(1 + 3 * $random->next, sub { $simulator->post('/euicc', [ map { { eid => $_, online => $true } } @away ]) if @away });
+	},
+	# whose client is gone
+	'prepared transactions are finished' => sub
+	{
+		foreach my $gid (split /\n/, try_sql($db, q(SELECT gid FROM pg_prepared_xacts WHERE prepared < clock_timestamp() - interval '5 seconds' ORDER BY gid)) // '')
+		{
+			try_sql($db, ($random->chance(0.5) ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$gid'");
+		}
 	},
 	'eIM starts anew' => sub { $simulator->post('/eim/restart', { server => 'eim' }); },
 	'worker is ended' => sub { try_sql('postgres', q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'esim worker')); },
@@ -243,7 +256,7 @@ while (time() < $until)
 	my $what = @plan ? shift @plan : $random->weighed(
 		30 => 'faults', 3 => 'simulator stands still', 3 => 'sink fails', 2 => 'sink stands still', 5 => 'devices are away', 2 => 'eIM starts anew',
 		3 => 'worker is ended', 1 => 'launcher is ended', 2 => 'worker is killed', 1 => 'backend is killed', 1 => 'backends are ended', 2 => 'queries are cancelled',
-		2 => 'stop immediate', 1 => 'restart', 2 => 'disk is full', 2 => 'another database', 1 => 'reload');
+		2 => 'stop immediate', 1 => 'restart', 2 => 'disk is full', 4 => 'prepared transactions are finished', 2 => 'another database', 1 => 'reload');
 	my $next = time() + 0.3 + 1.5 * $random->next;
 
 	note(sprintf('%7.2f %s', time() - $until + $seconds, $what));
@@ -423,7 +436,12 @@ my (%last, @disorder, @strange, %on);
 my $already = 0;
 
 ledger_is_exact($simulator, 'ledger')
-  or diag(map { encode_json($_) . "\n" } grep { $_->{double} } @effects, pages('deeds'));
+  or diag(map { encode_json($_) . "\n" } grep { $_->{double} } @effects, pages('deeds'))
+  or diag(query($node, $db, q(
+	SELECT o.server, o.kind, o.id, o.result, o.error_code, a.number, a.method, right(a.url, 60), a.http_status, a.outcome, a.detail, a.at, a.duration_ms
+	FROM esim_operation o JOIN esim_attempt a ON a.operation = o.id
+	WHERE o.kind IN ('download', 'reserve') AND (SELECT count(*) FROM esim_attempt b WHERE b.operation = o.id AND b.method = 'POST' AND b.url !~ 'retrieve-status') > 1
+	ORDER BY o.seq, a.number)));
 foreach my $effect (@effects)
 {
 	my @operations = @{ $by_correlator{ $effect->{correlator} // '' } // [] };
