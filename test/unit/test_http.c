@@ -26,26 +26,15 @@
 #include <unistd.h>
 
 #include "../../src/http/http.h"
+#include "client.h"
 #include "http_server.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
 static int	plain_port;
 static char dir[] = "/tmp/esim_http_XXXXXX";
-static HttpLoop *loop;
 
 /* more patience, for valgrind: ESIM_TEST_SLOW=10 */
 static int	slowness = 1;
-
-static void
-ok(bool good, const char *name)
-{
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-	fflush(stdout);
-}
 
 static int64_t
 now_ms(void)
@@ -82,44 +71,6 @@ plain_options(void)
 	return options;
 }
 
-static HttpEndpoint *
-endpoint_of(const HttpEndpointOptions *options)
-{
-	char		error[200];
-	HttpEndpoint *endpoint = http_endpoint_create(options, error, sizeof(error));
-
-	if (endpoint == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		exit(1);
-	}
-	return endpoint;
-}
-
-/* waits for the next request that is over */
-static HttpRequest *
-next_done(void)
-{
-	int64_t		give_up = now_ms() + 20000;
-	HttpRequest *request;
-
-	http_loop_run(loop);
-	while ((request = http_loop_next_done(loop)) == NULL)
-	{
-		struct pollfd poll_fd = {http_loop_fd(loop), POLLIN, 0};
-		long		timeout = http_loop_timeout(loop);
-
-		if (now_ms() > give_up)
-		{
-			printf("Bail out! the loop does not end its requests\n");
-			exit(1);
-		}
-		poll(&poll_fd, 1, timeout < 0 || timeout > 1000 ? 1000 : (int) timeout);
-		http_loop_run(loop);
-	}
-	return request;
-}
-
 /* keeps the loop going for a while */
 static void
 spin(int ms)
@@ -133,25 +84,6 @@ spin(int ms)
 		poll(&poll_fd, 1, 5);
 		http_loop_run(loop);
 	}
-}
-
-static HttpRequest *
-call(HttpEndpoint *endpoint, const char *method, const char *path,
-	 const char *body, bool asks)
-{
-	HttpRequest *request = http_request_create(endpoint, method, path,
-											   body != NULL ? "application/json" : NULL,
-											   body, body != NULL ? strlen(body) : 0, NULL);
-
-	if (asks)
-		http_request_asks_only(request);
-	http_loop_submit(loop, request);
-	if (next_done() != request)
-	{
-		printf("Bail out! another request than the one submitted\n");
-		exit(1);
-	}
-	return request;
 }
 
 static const char *const outcome_names[] = {"ANSWERED", "NOT_SENT", "LOST", "BAD_ANSWER"};
@@ -631,10 +563,7 @@ run(const char *format, ...)
 	vsnprintf(command, sizeof(command), format, args);
 	va_end(args);
 	if (system(command) != 0)
-	{
-		printf("Bail out! %s\n", command);
-		exit(1);
-	}
+		bail("%s", command);
 }
 
 static void
@@ -689,10 +618,7 @@ raw_peer(const char *said, size_t length, int *port)
 	if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
 		listen(fd, 5) != 0 || getsockname(fd, (struct sockaddr *) &address, &size) != 0 ||
 		(pid = fork()) < 0)
-	{
-		printf("Bail out! no peer\n");
-		exit(1);
-	}
+		bail("no peer");
 	*port = ntohs(address.sin_port);
 	while (pid == 0)
 	{
@@ -1220,49 +1146,26 @@ expect_fault(HttpEndpoint *admin, HttpEndpoint *endpoint, const char *fault,
 static void
 test_simulator(void)
 {
-	const char *program = getenv("RSPSIM") != NULL ? getenv("RSPSIM") : "../rsp/rspsim";
 	HttpEndpointOptions options = plain_options();
 	HttpEndpoint *admin;
 	HttpEndpoint *endpoint;
 	HttpRequest *request;
-	int			pipes[2];
 	char		line[200];
-	char		url[100];
 	char		body[200];
-	FILE	   *output;
-	pid_t		pid;
 	int			i;
 	bool		good;
 
-	if (access(program, X_OK) != 0)
+	if (!simulator_start("--accept-unknown-iccid"))
 	{
-		ok(true, "the simulator # SKIP not built");
+		skip("the simulator", "not built");
 		return;
 	}
-	if (pipe(pipes) != 0 || (pid = fork()) < 0)
-		abort();
-	if (pid == 0)
-	{
-		dup2(pipes[1], 1);
-		close(pipes[0]);
-		close(pipes[1]);
-		execl(program, program, "--port=0", "--parent-watch", "--quiet",
-			  "--accept-unknown-iccid", (char *) NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	output = fdopen(pipes[0], "r");
-	if (fgets(line, sizeof(line), output) == NULL || sscanf(line, "rspsim listening on %99s", url) != 1)
-	{
-		printf("Bail out! the simulator does not start\n");
-		exit(1);
-	}
-	options.base_url = url;
+	options.base_url = simulator_url;
 	options.timeout_ms = 1000 * slowness;
 	admin = endpoint_of(&options);
 	ok(control(admin, "config", "{\"server\":\"main\",\"auth\":{\"client_id\":\"me\","
 			   "\"client_secret\":\"s:e&c r%t\"}}") == 200, "simulator: tokens wanted");
-	snprintf(line, sizeof(line), "%s/main/esim-profile-management/vwip/", url);
+	snprintf(line, sizeof(line), "%s/main/esim-profile-management/vwip/", simulator_url);
 	options.base_url = line;
 	options.auth = HTTP_AUTH_CLIENT_SECRET_BASIC;
 	options.client_id = "me";
@@ -1311,9 +1214,7 @@ test_simulator(void)
 	expect_fault(admin, endpoint, "\"fault\":\"redirect\"", HTTP_ANSWERED, 307);
 	http_endpoint_release(endpoint);
 	http_endpoint_release(admin);
-	kill(pid, SIGTERM);
-	waitpid(pid, NULL, 0);
-	fclose(output);
+	simulator_stop();
 }
 
 /* POST and GET in turn, as the worker does; prints requests per second */
@@ -1390,8 +1291,6 @@ bench(const char *url, int requests, int connections)
 int
 main(int argc, char **argv)
 {
-	char		error[200];
-
 	if (argc == 5 && strcmp(argv[1], "bench") == 0)
 		return bench(argv[2], atoi(argv[3]), atoi(argv[4]));
 
@@ -1403,12 +1302,7 @@ main(int argc, char **argv)
 	setenv("https_proxy", "http://127.0.0.1:1/", 1);
 	setenv("ALL_PROXY", "http://127.0.0.1:1/", 1);
 	plain_port = server_start(NULL, NULL, NULL);
-	loop = http_loop_create(64, error, sizeof(error));
-	if (loop == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		return 1;
-	}
+	loop_start(64);
 	ok(http_loop_timeout(loop) == -1 && http_loop_next_done(loop) == NULL, "an empty loop");
 	test_endpoints();
 	test_options();
@@ -1424,6 +1318,5 @@ main(int argc, char **argv)
 	test_simulator();
 	http_loop_destroy(loop);
 	run("rm -rf %s", dir);
-	printf("1..%d\n", tests);
-	return failures > 0;
+	return finish();
 }
