@@ -646,7 +646,7 @@ test_codes(void)
 		switch (rows[i].expected)
 		{
 			case X_FAIL:
-				good = fails(rows[i].code) &&
+				good = fails(rows[i].code) && !op.unresolved &&
 					(rows[i].subject[0] == '\0' || text_is(conv.action.rsp_code, said)) &&
 					text_is(conv.action.rsp_message, "said so");
 				if (strcmp(rows[i].function, "confirmOrder") == 0 ||
@@ -939,6 +939,14 @@ test_lost(void)
 	crash_unsent();
 	begin();
 	check(sends_to("downloadOrder"), "a crash before anything was sent");
+	setup(RSP_RELEASE);
+	op.iccid = NULL;
+	op.unresolved = true;
+	op.attempts = 1;
+	op.first_sent_ms = op.last_sent_ms = T0 - 1000;
+	begin();
+	check(fails("OUTCOME_UNKNOWN") && sends == 0,
+		  "a release that may have been done, of a profile whose ICCID is gone");
 
 	/* with one: done */
 	setup(RSP_RESERVE);
