@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 
 HttpLoop   *loop;
 char		simulator_url[100];
+char		dir[] = "/tmp/esim_unit_XXXXXX";
 
 static pid_t simulator;
 
@@ -130,4 +132,58 @@ simulator_stop(void)
 	kill(simulator, SIGTERM);
 	waitpid(simulator, NULL, 0);
 	simulator = 0;
+}
+
+void
+scratch_make(void)
+{
+	if (mkdtemp(dir) == NULL)
+		bail("%s", dir);
+}
+
+void
+scratch_remove(void)
+{
+	shell("rm -rf %s", dir);
+}
+
+char *
+path_of(const char *name)
+{
+	static char names[8][100];
+	static int	n = 0;
+
+	n = (n + 1) % 8;
+	snprintf(names[n], sizeof(names[n]), "%s/%s", dir, name);
+	return names[n];
+}
+
+char *
+text_of(const char *front, const char *name)
+{
+	FILE	   *file = fopen(path_of(name), "r");
+	char	   *text = calloc(1, 65536);
+	size_t		length = strlen(front);
+
+	if (file == NULL || text == NULL)
+		bail("%s", name);
+	strcpy(text, front);
+	if (fread(text + length, 1, 65535 - length, file) == 0)
+		bail("%s", name);
+	fclose(file);
+	return text;
+}
+
+void
+shell(const char *format,...)
+{
+	char		command[1000];
+	va_list		args;
+
+	va_start(args, format);
+	if (vsnprintf(command, sizeof(command), format, args) >= (int) sizeof(command))
+		abort();
+	va_end(args);
+	if (system(command) != 0)
+		bail("%s", command);
 }

@@ -1,7 +1,7 @@
 /*
  * client.h
- *		What the unit tests over HTTP share: the loop of the requests, and the
- *		RSP simulator.
+ *		What the unit tests over HTTP share: the loop of the requests, the RSP
+ *		simulator, files.
  */
 #ifndef CLIENT_H
 #define CLIENT_H
@@ -31,5 +31,19 @@ extern HttpRequest *call_with(HttpEndpoint *endpoint, const char *method, const 
 extern bool simulator_start(const char *option);
 extern void simulator_stop(void);
 extern char simulator_url[100];
+
+/* a directory for files of the test, and its path */
+extern void scratch_make(void);
+extern void scratch_remove(void);
+extern char dir[];
+
+/* the path of a file in it; good for the next seven calls */
+extern char *path_of(const char *name);
+
+/* what such a file holds, with text in front; never freed */
+extern char *text_of(const char *front, const char *name);
+
+/* a shell command, which must not fail */
+extern void shell(const char *format,...) __attribute__((format(printf, 1, 2)));
 
 #endif							/* CLIENT_H */

@@ -1453,30 +1453,6 @@ test_reports(void)
 
 /* ----- hostile answers ----- */
 
-static bool
-defined(void)
-{
-	const RspAction *action = &conv.action;
-
-	switch (action->type)
-	{
-		case RSP_ACT_ASK:
-		case RSP_ACT_SEND:
-			return action->path != NULL && action->path[0] == '/' && action->method != NULL &&
-				strpbrk(action->path, " \r\n?#%") == NULL && strstr(action->path, "..") == NULL;
-		case RSP_ACT_WAIT:
-			return action->delay_ms > 0 && action->delay_ms <= 2 * 86400000L;
-		case RSP_ACT_PARK:
-			return action->code[0] != '\0';
-		case RSP_ACT_DONE:
-			return true;
-		case RSP_ACT_FAIL:
-			return action->code[0] != '\0';
-		default:
-			return false;
-	}
-}
-
 static void
 test_hostile(void)
 {
@@ -1687,15 +1663,6 @@ static int	noperations;
 static int	installs;
 static int	unasked;			/* acting requests repeated without an ask */
 static bool asked;
-static uint64_t seed;
-
-static unsigned
-dice(unsigned sides)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned) (seed >> 33) % sides;
-}
-
 static ModelProfile *
 find_profile(const char *iccid)
 {
@@ -1990,7 +1957,7 @@ test_model(void)
 		bool		good;
 
 		variant = run % 7;
-		seed = (uint64_t) run * 7919 + 12345;
+		dice_seed = (uint64_t) run * 7919 + 12345;
 		setup(run / 7 % 2 ? RSP_DIALECT_R1_2 : RSP_DIALECT_2026_02, kinds[variant]);
 		nprofiles = 0;
 		noperations = 0;

@@ -1916,30 +1916,6 @@ test_lost(void)
 
 /* ----- hostile answers ----- */
 
-static bool
-defined(void)
-{
-	const RspAction *action = &conv.action;
-
-	switch (action->type)
-	{
-		case RSP_ACT_ASK:
-		case RSP_ACT_SEND:
-			return action->path != NULL && action->path[0] == '/' && action->method != NULL &&
-				strpbrk(action->path, " \r\n?#%") == NULL && strstr(action->path, "..") == NULL;
-		case RSP_ACT_WAIT:
-			return action->delay_ms > 0 && action->delay_ms <= 2 * 86400000L;
-		case RSP_ACT_PARK:
-			return action->code[0] != '\0';
-		case RSP_ACT_DONE:
-			return true;
-		case RSP_ACT_FAIL:
-			return action->code[0] != '\0';
-		default:
-			return false;
-	}
-}
-
 static void
 test_hostile(void)
 {
@@ -2131,15 +2107,6 @@ static bool asked;
 static bool acted_before;
 static int	trouble_device;
 static bool v12;
-static uint64_t seed;
-
-static unsigned
-dice(unsigned sides)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned) (seed >> 33) % sides;
-}
-
 static ModelProfile *
 find_profile(const char *card)
 {
@@ -2643,7 +2610,7 @@ test_model(void)
 		bool		aim;
 		int			i;
 
-		seed = (uint64_t) run * 7919 + 12345;
+		dice_seed = (uint64_t) run * 7919 + 12345;
 		setup(kinds[variant]);
 		model_clear();
 		model_now = op.now_ms;

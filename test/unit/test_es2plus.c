@@ -1803,15 +1803,6 @@ model_serve(const char *path, const char *body)
 	return said != NULL ? said : DONE;
 }
 
-static unsigned long long randoms;
-
-static unsigned
-draw(unsigned n)
-{
-	randoms = randoms * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (unsigned) (randoms >> 33) % n;
-}
-
 static int
 model_count(Model from, Model to)
 {
@@ -1840,28 +1831,28 @@ run_model(int seed)
 	int			i;
 	int			n;
 
-	randoms = (unsigned long long) seed * 2654435761ULL + 17;
-	draw(2);
-	kind = kinds[draw(6)];
+	dice_seed = (unsigned long long) seed * 2654435761ULL + 17;
+	dice(2);
+	kind = kinds[dice(6)];
 	setup(kind);
 	memset(model, 0, sizeof(model));
-	model_accepts_repeats = draw(2) == 1;
-	model_matching_first = draw(2) == 1;
-	known = draw(2) == 1 || kind == RSP_RELEASE || kind == RSP_CANCEL_ORDER;
+	model_accepts_repeats = dice(2) == 1;
+	model_matching_first = dice(2) == 1;
+	known = dice(2) == 1 || kind == RSP_RELEASE || kind == RSP_CANCEL_ORDER;
 	op.iccid = known ? ICCID1 : NULL;
 	if (kind == RSP_RESERVE)
 	{
-		op.eid = draw(2) ? EID1 : NULL;
-		op.release = draw(2) == 1;
+		op.eid = dice(2) ? EID1 : NULL;
+		op.release = dice(2) == 1;
 		op.profile_type = "A";
-		if (draw(4) == 0)
+		if (dice(4) == 0)
 			server.matching_id_source = "server";
 	}
 	if (kind == RSP_RELEASE || kind == RSP_CANCEL_ORDER)
 	{
 		strcpy(model[0].matching_id, before_matching);
 		strcpy(model[0].eid, EID1);
-		model[0].state = kind == RSP_RELEASE || draw(2) ? CONFIRMED : RELEASED;
+		model[0].state = kind == RSP_RELEASE || dice(2) ? CONFIRMED : RELEASED;
 		op.state = model[0].state == CONFIRMED ? RSP_STATE_RESERVED : RSP_STATE_RELEASED;
 		op.reserved_eid = EID1;
 		op.profile_matching_id = before_matching;
@@ -1896,7 +1887,7 @@ run_model(int seed)
 			trouble = false;
 		snprintf(path, sizeof(path), "%s", conv.action.path);
 		snprintf(body, sizeof(body), "%s", conv.action.body);
-		switch (trouble ? draw(16) : 15)
+		switch (trouble ? dice(16) : 15)
 		{
 			case 0:
 				answer_outcome(HTTP_NOT_SENT);
@@ -1923,7 +1914,7 @@ run_model(int seed)
 				break;
 			case 6:
 				model_serve(path, body);
-				answer(draw(2) ? 504 : 400, "gateway");
+				answer(dice(2) ? 504 : 400, "gateway");
 				break;
 			case 7:
 				answer(503, "");

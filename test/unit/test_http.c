@@ -31,7 +31,6 @@
 #include "tap.h"
 
 static int	plain_port;
-static char dir[] = "/tmp/esim_http_XXXXXX";
 
 /* more patience, for valgrind: ESIM_TEST_SLOW=10 */
 static int	slowness = 1;
@@ -530,61 +529,25 @@ test_not_sent(void)
 	http_endpoint_release(endpoint);
 }
 
-static char *
-file_of(const char *name)
-{
-	static char names[8][100];
-	static int	n = 0;
-
-	n = (n + 1) % 8;
-	snprintf(names[n], sizeof(names[n]), "%s/%s", dir, name);
-	return names[n];
-}
-
-static char *
-text_of(const char *name)
-{
-	FILE	   *file = fopen(file_of(name), "r");
-	char	   *text = calloc(1, 65536);
-
-	if (file == NULL || fread(text, 1, 65535, file) == 0)
-		abort();
-	fclose(file);
-	return text;
-}
-
-static void
-run(const char *format, ...)
-{
-	char		command[1000];
-	va_list		args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	if (system(command) != 0)
-		bail("%s", command);
-}
-
 static void
 make_certificates(void)
 {
 	static const char ec[] = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
-	run("cd %s && openssl req -x509 %s -days 30 -subj '/CN=test CA' -keyout ca.key "
-		"-out ca.pem -addext basicConstraints=critical,CA:TRUE 2>/dev/null", dir, ec);
-	run("cd %s && openssl req -x509 %s -days 30 -subj '/CN=127.0.0.1' -keyout self.key "
-		"-out self.pem -addext subjectAltName=IP:127.0.0.1 2>/dev/null", dir, ec);
-	run("cd %s && openssl req %s -subj '/CN=x' -keyout server.key -out server.csr "
-		"2>/dev/null && echo subjectAltName=IP:127.0.0.1 > good.ext && "
-		"echo subjectAltName=DNS:other.example > wrong.ext", dir, ec);
-	run("cd %s && for i in good wrong; do "
-		"openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
-		"-days 30 -extfile $i.ext -out $i.pem 2>/dev/null || exit 1; done", dir);
+	shell("cd %s && openssl req -x509 %s -days 30 -subj '/CN=test CA' -keyout ca.key "
+		  "-out ca.pem -addext basicConstraints=critical,CA:TRUE 2>/dev/null", dir, ec);
+	shell("cd %s && openssl req -x509 %s -days 30 -subj '/CN=127.0.0.1' -keyout self.key "
+		  "-out self.pem -addext subjectAltName=IP:127.0.0.1 2>/dev/null", dir, ec);
+	shell("cd %s && openssl req %s -subj '/CN=x' -keyout server.key -out server.csr "
+		  "2>/dev/null && echo subjectAltName=IP:127.0.0.1 > good.ext && "
+		  "echo subjectAltName=DNS:other.example > wrong.ext", dir, ec);
+	shell("cd %s && for i in good wrong; do "
+		  "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+		  "-days 30 -extfile $i.ext -out $i.pem 2>/dev/null || exit 1; done", dir);
 	/* OpenSSL 3.4 refuses negative days, and has dates instead */
-	run("cd %s && for past in '-days -1' '-not_before 20200101000000Z -not_after 20200201000000Z'; do "
-		"openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key $past -extfile good.ext "
-		"-out expired.pem 2>/dev/null && exit 0; done; exit 1", dir);
+	shell("cd %s && for past in '-days -1' '-not_before 20200101000000Z -not_after 20200201000000Z'; do "
+		  "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key $past -extfile good.ext "
+		  "-out expired.pem 2>/dev/null && exit 0; done; exit 1", dir);
 }
 
 /* a request that does not come about, and why not */
@@ -685,21 +648,21 @@ test_tls(void)
 	int			i;
 
 	make_certificates();
-	ca = text_of("ca.pem");
-	cert = text_of("good.pem");
-	key = text_of("server.key");
+	ca = text_of("", "ca.pem");
+	cert = text_of("", "good.pem");
+	key = text_of("", "server.key");
 	options.allow_http = false;
-	good_port = server_start(file_of("good.pem"), file_of("server.key"), NULL);
+	good_port = server_start(path_of("good.pem"), path_of("server.key"), NULL);
 	for (i = 0; i < (int) (sizeof(cases) / sizeof(cases[0])); i++)
 	{
-		int			port = server_start(file_of(cases[i].cert), file_of(cases[i].key), NULL);
+		int			port = server_start(path_of(cases[i].cert), path_of(cases[i].key), NULL);
 		long		bytes = server.bytes;
 		const HttpAnswer *answer;
 		char		name[100];
 		bool		good;
 
 		options.base_url = url_of("https", port, "");
-		options.ca_file = file_of(cases[i].ca);
+		options.ca_file = path_of(cases[i].ca);
 		endpoint = endpoint_of(&options);
 		request = call(endpoint, "POST", "/ok", "{}", false);
 		answer = http_request_answer(request);
@@ -716,7 +679,7 @@ test_tls(void)
 	}
 
 	options.base_url = url_of("https", good_port, "");
-	options.ca_file = file_of("ca.pem");
+	options.ca_file = path_of("ca.pem");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok", "{}", HTTP_ANSWERED, 200, NULL);
 	expect(endpoint, "POST", "/second-dies?id=150", "{}", HTTP_LOST, 0, "closed");
@@ -768,7 +731,7 @@ test_tls(void)
 
 	/* a client certificate */
 	options.timeout_ms = 5000;
-	mutual_port = server_start(file_of("good.pem"), file_of("server.key"), file_of("ca.pem"));
+	mutual_port = server_start(path_of("good.pem"), path_of("server.key"), path_of("ca.pem"));
 	options.base_url = url_of("https", mutual_port, "");
 	endpoint = endpoint_of(&options);
 	request = call(endpoint, "POST", "/ok?id=160", "{}", false);
@@ -784,18 +747,18 @@ test_tls(void)
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=text", "{}", HTTP_ANSWERED, 200, NULL);
 	http_endpoint_release(endpoint);
-	options.client_cert = file_of("good.pem");
-	options.client_key = file_of("server.key");
+	options.client_cert = path_of("good.pem");
+	options.client_key = path_of("server.key");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=file", "{}", HTTP_ANSWERED, 200, NULL);
 	http_endpoint_release(endpoint);
-	options.client_key = file_of("ca.key");
+	options.client_key = path_of("ca.key");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=mismatch", "{}", HTTP_NOT_SENT, 0, "client certificate");
 	expect_tls(endpoint, "client certificate or its key cannot be used", "another's key");
 	http_endpoint_release(endpoint);
-	options.client_cert = text_of("self.pem");
-	options.client_key = text_of("self.key");
+	options.client_cert = text_of("", "self.pem");
+	options.client_key = text_of("", "self.key");
 	endpoint = endpoint_of(&options);
 	request = call(endpoint, "POST", "/ok?id=161", "{}", false);
 	ok(http_request_answer(request)->outcome == HTTP_NOT_SENT &&
@@ -1296,8 +1259,7 @@ main(int argc, char **argv)
 
 	if (getenv("ESIM_TEST_SLOW") != NULL)
 		slowness = atoi(getenv("ESIM_TEST_SLOW"));
-	if (mkdtemp(dir) == NULL)
-		return 1;
+	scratch_make();
 	setenv("http_proxy", "http://127.0.0.1:1/", 1);
 	setenv("https_proxy", "http://127.0.0.1:1/", 1);
 	setenv("ALL_PROXY", "http://127.0.0.1:1/", 1);
@@ -1317,6 +1279,6 @@ main(int argc, char **argv)
 	test_many();
 	test_simulator();
 	http_loop_destroy(loop);
-	run("rm -rf %s", dir);
+	scratch_remove();
 	return finish();
 }

@@ -30,7 +30,6 @@
 #include "tap.h"
 
 static int	plain_port;
-static char dir[] = "/tmp/esim_jwt_XXXXXX";
 
 /* the clock of this program may be wrong */
 static time_t clock_offset = 0;
@@ -48,63 +47,23 @@ time(time_t *result)
 }
 
 static void
-run(const char *format,...)
-{
-	char		command[1000];
-	va_list		args;
-
-	va_start(args, format);
-	if (vsnprintf(command, sizeof(command), format, args) >= (int) sizeof(command))
-		abort();
-	va_end(args);
-	if (system(command) != 0)
-		bail("%s", command);
-}
-
-static char *
-path_of(const char *name)
-{
-	static char names[8][100];
-	static int	n = 0;
-
-	n = (n + 1) % 8;
-	snprintf(names[n], sizeof(names[n]), "%s/%s", dir, name);
-	return names[n];
-}
-
-/* what the file holds, with text in front; never freed */
-static char *
-text_of(const char *front, const char *name)
-{
-	FILE	   *file = fopen(path_of(name), "r");
-	char	   *text = calloc(1, 65536);
-	size_t		length = strlen(front);
-
-	strcpy(text, front);
-	if (file == NULL || fread(text + length, 1, 65535 - length, file) == 0)
-		bail("%s", name);
-	fclose(file);
-	return text;
-}
-
-static void
 make_keys(void)
 {
-	run("cd %s && exec 2>/dev/null"
-		" && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key"
-		" && openssl rsa -in rsa.key -traditional -out rsa1.key && openssl rsa -in rsa.key -pubout -out rsa.pub"
-		" && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key"
-		" && openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key", dir);
-	run("cd %s && exec 2>/dev/null"
-		" && openssl ecparam -name prime256v1 -genkey -out ec1.key"
-		" && openssl pkcs8 -topk8 -nocrypt -in ec1.key -out ec.key && openssl ec -in ec1.key -pubout -out ec.pub"
-		" && openssl ecparam -name secp384r1 -genkey -noout -out p384.key"
-		" && openssl genpkey -algorithm ed25519 -out ed.key"
-		" && openssl pkcs8 -topk8 -passout pass:x -in ec1.key -out locked.key"
-		" && openssl rsa -in rsa.key -traditional -aes128 -passout pass:x -out locked1.key"
-		" && openssl req -x509 -key ec1.key -subj /CN=127.0.0.1 -days 2 -addext subjectAltName=IP:127.0.0.1 -out ec.pem"
-		" && echo '-----BEGIN PRIVATE KEY-----' > broken.key && echo 'AAAA' >> broken.key"
-		" && echo '-----END PRIVATE KEY-----' >> broken.key && echo > empty.key", dir);
+	shell("cd %s && exec 2>/dev/null"
+		  " && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key"
+		  " && openssl rsa -in rsa.key -traditional -out rsa1.key && openssl rsa -in rsa.key -pubout -out rsa.pub"
+		  " && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key"
+		  " && openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key", dir);
+	shell("cd %s && exec 2>/dev/null"
+		  " && openssl ecparam -name prime256v1 -genkey -out ec1.key"
+		  " && openssl pkcs8 -topk8 -nocrypt -in ec1.key -out ec.key && openssl ec -in ec1.key -pubout -out ec.pub"
+		  " && openssl ecparam -name secp384r1 -genkey -noout -out p384.key"
+		  " && openssl genpkey -algorithm ed25519 -out ed.key"
+		  " && openssl pkcs8 -topk8 -passout pass:x -in ec1.key -out locked.key"
+		  " && openssl rsa -in rsa.key -traditional -aes128 -passout pass:x -out locked1.key"
+		  " && openssl req -x509 -key ec1.key -subj /CN=127.0.0.1 -days 2 -addext subjectAltName=IP:127.0.0.1 -out ec.pem"
+		  " && echo '-----BEGIN PRIVATE KEY-----' > broken.key && echo 'AAAA' >> broken.key"
+		  " && echo '-----END PRIVATE KEY-----' >> broken.key && echo > empty.key", dir);
 }
 
 /* ---- assertions ---- */
@@ -718,8 +677,8 @@ test_simulator(void)
 		check(ask(&options) == 200, "simulator: %s, discovery", algorithm);
 		options.private_key = path_of(i == 0 ? "ec.key" : "rsa.key");
 		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, another key", algorithm);
-		run("cd %s && openssl genpkey -algorithm %s -out other.key 2>/dev/null", dir, i == 0 ?
-			"RSA" : "EC -pkeyopt ec_paramgen_curve:P-256");
+		shell("cd %s && openssl genpkey -algorithm %s -out other.key 2>/dev/null", dir, i == 0 ?
+			  "RSA" : "EC -pkeyopt ec_paramgen_curve:P-256");
 		options.private_key = path_of("other.key");
 		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, a key that is not ours", algorithm);
 		options.private_key = path_of(i == 0 ? "rsa.key" : "ec.key");
@@ -751,8 +710,7 @@ test_simulator(void)
 int
 main(void)
 {
-	if (mkdtemp(dir) == NULL)
-		return 1;
+	scratch_make();
 	make_keys();
 	plain_port = server_start(NULL, NULL, NULL);
 	loop_start(16);
@@ -762,6 +720,6 @@ main(void)
 	test_tls();
 	test_simulator();
 	http_loop_destroy(loop);
-	run("rm -rf %s", dir);
+	scratch_remove();
 	return finish();
 }

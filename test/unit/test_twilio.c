@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "known.h"
 #include "tap.h"
 #include "worker.h"
 #include "twilio_event.h"
@@ -40,8 +41,6 @@
 static char row_rsp_id[64];		/* of the profile's row */
 static char row_sim_id[64];
 static char row_subscription[12];
-static char known[64][35];		/* sids in esim's rows */
-static int	nknown;
 static bool knows;				/* the worker tells candidates apart */
 static int	nsubscriptions;		/* reports, all turns */
 static int	nprofiles;
@@ -57,42 +56,6 @@ claim(void)
 	op.subscription_now = row_subscription[0] ? row_subscription : NULL;
 }
 
-static void
-know(const char *sid)
-{
-	if (nknown < 64)
-		strcpy(known[nknown++], sid);
-}
-
-static bool
-is_known(const char *sid)
-{
-	int			i;
-
-	for (i = 0; i < nknown; i++)
-	{
-		if (strcmp(known[i], sid) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void
-set_memo_unknown(void)
-{
-	json_t	   *unknown = json_array();
-	size_t		i;
-
-	for (i = 0; i < json_array_size(conv.candidates); i++)
-	{
-		const char *sid = json_string_value(json_array_get(conv.candidates, i));
-
-		if (!is_known(sid))
-			json_array_append_new(unknown, json_string(sid));
-	}
-	json_object_set_new(op.memo, "unknown", unknown);
-}
-
 /* what the worker writes to the rows with the end of a turn */
 static void
 complete(void)
@@ -102,8 +65,7 @@ complete(void)
 	if (conv.facts.rsp_id[0] && op.kind != RSP_FLEET_CREATE)
 	{
 		strcpy(row_rsp_id, conv.facts.rsp_id);
-		if (!is_known(row_rsp_id))
-			know(row_rsp_id);
+		know(row_rsp_id);
 	}
 	if (conv.facts.sim_id[0])
 		strcpy(row_sim_id, conv.facts.sim_id);
@@ -116,7 +78,7 @@ complete(void)
 		nfleets += conv.reports[i].what == RSP_REPORT_FLEET;
 	}
 	if (conv.action.type == RSP_ACT_WAIT && conv.candidates != NULL && knows)
-		set_memo_unknown();
+		tell_unknown(&conv);
 }
 
 static void
@@ -139,7 +101,7 @@ setup(RspKind kind)
 		json_pack("{s:s}", "NetworkAccessProfile", "everywhere") : json_object();
 	op.now_ms = T1;
 	row_rsp_id[0] = row_sim_id[0] = row_subscription[0] = '\0';
-	nknown = 0;
+	forget_all();
 	knows = true;
 	nsubscriptions = nprofiles = nfleets = 0;
 	save();

@@ -16,6 +16,7 @@
 
 #include "client.h"
 #include "json.h"
+#include "known.h"
 #include "rsp.h"
 #include "tap.h"
 
@@ -31,8 +32,6 @@ static int64_t ahead;			/* of the operation's clock */
 static char row_rsp_id[64];
 static char row_sim_id[64];
 static char row_iccid[21];
-static char known[64][64];
-static int	nknown;
 static int	requests;
 static int	reports;
 
@@ -95,47 +94,21 @@ setup(RspKind kind)
 	row_rsp_id[0] = row_sim_id[0] = row_iccid[0] = '\0';
 }
 
-static bool
-is_known(const char *sid)
-{
-	int			i;
-
-	for (i = 0; i < nknown; i++)
-	{
-		if (strcmp(known[i], sid) == 0)
-			return true;
-	}
-	return false;
-}
-
 static void
 end_turn(void)
 {
-	json_t	   *unknown;
-	size_t		i;
-
 	if (conv.facts.rsp_id[0] && op.kind != RSP_FLEET_CREATE)
 	{
 		strcpy(row_rsp_id, conv.facts.rsp_id);
-		if (!is_known(row_rsp_id) && nknown < 64)
-			strcpy(known[nknown++], row_rsp_id);
+		know(row_rsp_id);
 	}
 	if (conv.facts.sim_id[0])
 		strcpy(row_sim_id, conv.facts.sim_id);
 	if (conv.action.iccid[0])
 		strcpy(row_iccid, conv.action.iccid);
 	reports += conv.nreports;
-	if (conv.candidates == NULL)
-		return;
-	unknown = json_array();
-	for (i = 0; i < json_array_size(conv.candidates); i++)
-	{
-		const char *sid = json_string_value(json_array_get(conv.candidates, i));
-
-		if (!is_known(sid))
-			json_array_append_new(unknown, json_string(sid));
-	}
-	json_object_set_new(op.memo, "unknown", unknown);
+	if (conv.candidates != NULL)
+		tell_unknown(&conv);
 }
 
 /* Runs the operation to its end. */
@@ -223,7 +196,7 @@ prepare(int sequence)
 	if (sequence == 3)
 		tell("/config", "{\"server\":\"main\",\"supersim\":{\"schedule_ms\":20}}");
 	tell("/supersim/account", "{\"server\":\"main\",\"profiles\":3,\"fleets\":[\"Others\"]}");
-	nknown = 0;
+	forget_all();
 	switch (sequence)
 	{
 		case 0:
@@ -271,8 +244,7 @@ prepare(int sequence)
 		size_t		i;
 
 		for (i = 0; i < json_array_size(array); i++)
-			strcpy(known[nknown++],
-				   json_string_value(json_object_get(json_array_get(array, i), "sid")));
+			know(json_string_value(json_object_get(json_array_get(array, i), "sid")));
 		json_decref(value);
 		http_request_free(request);
 	}

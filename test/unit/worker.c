@@ -18,6 +18,8 @@ int			turns;
 char		last_path[2048];
 char		last_body[8192];
 
+uint64_t	dice_seed;
+
 const char *const action_names[] = {
 	"NONE", "ASK", "SEND", "WAIT", "PARK", "DONE", "FAIL"
 };
@@ -303,6 +305,36 @@ near(int64_t value, int64_t expected)
 		return true;
 	printf("# is %lld, expected about %lld\n", (long long) value, (long long) expected);
 	return false;
+}
+
+bool
+defined(void)
+{
+	const RspAction *action = &conv.action;
+
+	switch (action->type)
+	{
+		case RSP_ACT_ASK:
+		case RSP_ACT_SEND:
+			return action->path != NULL && action->path[0] == '/' && action->method != NULL &&
+				strpbrk(action->path, " \r\n?#%") == NULL && strstr(action->path, "..") == NULL;
+		case RSP_ACT_WAIT:
+			return action->delay_ms > 0 && action->delay_ms <= 2 * 86400000L;
+		case RSP_ACT_PARK:
+		case RSP_ACT_FAIL:
+			return action->code[0] != '\0';
+		case RSP_ACT_DONE:
+			return true;
+		default:
+			return false;
+	}
+}
+
+unsigned
+dice(unsigned sides)
+{
+	dice_seed = dice_seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned) (dice_seed >> 33) % sides;
 }
 
 bool

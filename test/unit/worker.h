@@ -83,6 +83,13 @@ extern bool fails(const char *code);
 extern bool state_is(RspState state);
 extern bool near(int64_t value, int64_t expected);
 
+/* an action that a worker can carry out, whatever it is */
+extern bool defined(void);
+
+/* 0 to sides - 1, always the same after the same seed */
+extern uint64_t dice_seed;
+extern unsigned dice(unsigned sides);
+
 /* The driver's check() refuses with this code; NULL: it does not. */
 extern bool checked(const char *code);
 
