@@ -80,6 +80,25 @@ tell(RspConversation *c, Input *input)
 							how == 0 ? json_array() : json_copy(c->candidates));
 }
 
+/* The row of the queue keeps the memo as text. */
+static void
+keep_memo(RspOperation *op)
+{
+	char	   *text = rsp_json_text(op->memo);
+	json_t	   *again;
+
+	if (text == NULL)
+	{
+		MUST(json_object_size(op->memo) == 0);
+		return;
+	}
+	again = rsp_json(text, strlen(text), NULL);
+	MUST(json_equal(again, op->memo));
+	json_decref(op->memo);
+	op->memo = again;
+	free(text);
+}
+
 /* An answer out of the input; its body is to be freed. */
 static char *
 next_answer(const DriverFuzz *fuzz, const RspConversation *c, unsigned how, Input *input,
@@ -151,6 +170,7 @@ fuzz_run(const DriverFuzz *fuzz, RspServer *server, RspOperation *op, Input *inp
 		{
 			op->now_ms += c.action.delay_ms;
 			tell(&c, input);
+			keep_memo(op);
 			rsp_conversation_free(&c);
 			fuzz->driver->begin(&c);
 			continue;
@@ -175,6 +195,7 @@ fuzz_run(const DriverFuzz *fuzz, RspServer *server, RspOperation *op, Input *inp
 			answer.outcome = HTTP_LOST;
 			if (fuzz->answering != NULL)
 				fuzz->answering(&c, &answer);
+			keep_memo(op);
 			rsp_conversation_free(&c);
 			fuzz->driver->begin(&c);
 			continue;
