@@ -76,6 +76,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	op.activate_on_download = (flags & 16) != 0;
 	op.ask_first = (flags & 32) != 0;
 	op.unresolved = (flags & 64) != 0;
+	op.cancel_asked = (flags & 128) != 0;
 	op.state = (RspState) (next_byte(&input) % RSP_STATE_COUNT);
 	fuzz_run(&fuzz, &server, &op, &input);
 	return 0;

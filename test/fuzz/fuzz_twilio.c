@@ -106,6 +106,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	op.release = true;
 	op.ask_first = (flags & 32) != 0;
 	op.unresolved = (flags & 64) != 0;
+	op.cancel_asked = (kind & 16) != 0;
 	op.state = (RspState) (next_byte(&input) % RSP_STATE_COUNT);
 	json_object_set_new(op.settings, "NetworkAccessProfile", json_string("x"));
 	fuzz_run(&fuzz, &server, &op, &input);
