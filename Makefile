@@ -26,7 +26,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(PGXS),)
 include $(PGXS)
-else ifeq ($(filter demo test bench soak simulator,$(MAKECMDGOALS)),)
+else ifeq ($(filter demo test bench fuzz soak simulator,$(MAKECMDGOALS)),)
 $(error pg_config was not found; install PostgreSQL's headers (Debian: postgresql-server-dev-15) or set PG_CONFIG)
 endif
 
@@ -40,7 +40,12 @@ sql/esim--$(EXTVERSION).sql: $(SQL_PARTS:%=sql/%.sql) esim.control Makefile
 simulator:
 	$(MAKE) -C test/rsp
 
-.PHONY: simulator demo test bench soak
+# all fuzzers, one after the other: "make fuzz SECONDS=600" takes ten minutes for each
+fuzz:
+	@test -x "$$(command -v clang)" || bash test/install.sh --fuzz || echo "without clang"
+	$(MAKE) -C test/fuzz run
+
+.PHONY: simulator demo test bench fuzz soak
 
 demo test bench soak:
 	@bash test/$@.sh

@@ -3,6 +3,7 @@
 # Installs the Debian packages that building and testing esim needs, if any is missing:
 #
 #   install.sh [MAJOR]
+#   install.sh --fuzz	what "make fuzz" needs, and clang
 #
 # MAJOR is the version of PostgreSQL, "none" if that is no package of Debian's;
 # by default it is the suite's own, 15 on Debian 12.  Does nothing where all are
@@ -19,6 +20,11 @@ packages=(
 	perl libipc-run-perl libtap-parser-sourcehandler-pgtap-perl
 	openssl curl ca-certificates
 )
+
+if [ "$major" = --fuzz ]; then
+	major=none
+	packages=(make clang pkg-config libcurl4-openssl-dev libjansson-dev)
+fi
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
 	echo "This is not Debian: please see to it that these are installed: PostgreSQL and its headers, pgTAP, pg_cron, ${packages[*]}" >&2

@@ -706,6 +706,9 @@ fail(RspConversation *c, const char *code, const char *message, const Es2plusExe
 	char		buf[ACTIVATION_CODE_MAX_LEN + 1];
 
 	rsp_fail(c, code, message);
+	/* every other code says what became of the last request */
+	if (strcmp(code, "OUTCOME_UNKNOWN") != 0)
+		op->unresolved = false;
 	if (said != NULL)
 	{
 		snprintf(rsp_code, sizeof(rsp_code), "%s%s%s", said->subject,
@@ -1008,7 +1011,8 @@ go_on(RspConversation *c)
 
 	/* the rest is about a profile that has been ordered before */
 	if (op->iccid == NULL)
-		fail(c, "MISSING_IDENTIFIER", "the profile's ICCID is not known", NULL);
+		fail(c, op->unresolved || in_doubt(op) ? "OUTCOME_UNKNOWN" : "MISSING_IDENTIFIER",
+			 "the profile's ICCID is not known", NULL);
 	else if (op->kind == RSP_CANCEL_ORDER)
 		send_cancel(c);
 	else

@@ -1,33 +1,11 @@
 /*
  * fuzz_identifier.c
  *		Fuzzer of the identifier parsers, with the properties they must keep.
- *
- * With libFuzzer:
- *	clang -g -fsanitize=fuzzer,address,undefined -I src/identifier \
- *		test/fuzz/fuzz_identifier.c src/identifier/{eid,iccid,activation_code}.c
- * As a program over files (or standard input), for instance under valgrind:
- *	cc -g -DFUZZ_MAIN -I src/identifier \
- *		test/fuzz/fuzz_identifier.c src/identifier/{eid,iccid,activation_code}.c
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "activation_code.h"
 #include "eid.h"
 #include "iccid.h"
-
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* assert() that NDEBUG does not take away */
-#define MUST(condition) \
-	do { \
-		if (!(condition)) \
-		{ \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
-	} while (0)
+#include "fuzz.h"
 
 static int
 sign(int n)
@@ -248,53 +226,3 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_build(text, size);
 	return 0;
 }
-
-#ifdef FUZZ_MAIN
-static void
-run_file(FILE *file)
-{
-	size_t		allocated = 65536;
-	size_t		size = 0;
-	size_t		got;
-	uint8_t    *data = malloc(allocated);
-
-	MUST(data != NULL);
-	while ((got = fread(data + size, 1, allocated - size, file)) > 0)
-	{
-		size += got;
-		if (size == allocated)
-		{
-			allocated *= 2;
-			data = realloc(data, allocated);
-			MUST(data != NULL);
-		}
-	}
-	/* to size, so that a checker of memory sees a step beyond the end */
-	data = realloc(data, size > 0 ? size : 1);
-	MUST(data != NULL);
-	LLVMFuzzerTestOneInput(data, size);
-	free(data);
-}
-
-int
-main(int argc, char **argv)
-{
-	int			i;
-
-	if (argc < 2)
-		run_file(stdin);
-	for (i = 1; i < argc; i++)
-	{
-		FILE	   *file = fopen(argv[i], "rb");
-
-		if (file == NULL)
-		{
-			perror(argv[i]);
-			return 1;
-		}
-		run_file(file);
-		fclose(file);
-	}
-	return 0;
-}
-#endif

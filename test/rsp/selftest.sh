@@ -3,78 +3,14 @@
 # selftest.sh
 #	Tests the RSP simulator by itself, with curl.  Prints TAP.
 #
-set -u
-cd "$(dirname "$0")" || exit 1
-
-dir=$(mktemp -d)
-pids=()
-limit=10
-rspsim=${RSPSIM:-./rspsim}
-count=0
-failed=0
-
-finish()
-{
-	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
-	wait 2>/dev/null
-	rm -rf "$dir"
-}
-trap finish EXIT
-
-ok() { count=$((count + 1)); echo "ok $count - $1"; }
-not_ok()
-{
-	count=$((count + 1)); failed=$((failed + 1))
-	echo "not ok $count - $1"
-	printf '%s\n' "${@:2}" | sed 's/^/# /'
-}
-is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got:    $2" "wanted: $3"; fi; }
-like() { case $2 in *"$3"*) ok "$1" ;; *) not_ok "$1" "got:    ${2:0:600}" "wanted: *$3*" ;; esac; }
-unlike() { case $2 in *"$3"*) not_ok "$1" "got:      ${2:0:600}" "unwanted: *$3*" ;; *) ok "$1" ;; esac; }
-
-# start NAME OPTION...: starts a simulator, sets "url" to its first address
-start()
-{
-	local name=$1
-	shift
-	"$rspsim" --port=0 --quiet "$@" >"$dir/$name.out" 2>"$dir/$name.err" &
-	pids+=($!)
-	for _ in $(seq 50); do
-		url=$(sed -n '1s/^rspsim listening on //p' "$dir/$name.out")
-		[ -n "$url" ] && return
-		sleep 0.05
-	done
-	echo "Bail out! rspsim did not start: $(cat "$dir/$name.err")"
-	exit 1
-}
-
-# request METHOD URL [BODY] [curl option]...: sets code, status, body, headers
-request()
-{
-	local method=$1 target=$2 data=${3-}
-	shift $(($# < 3 ? $# : 3))
-	: >"$dir/body"
-	status=$(curl -sS -X "$method" -o "$dir/body" -D "$dir/headers" -w '%{http_code}' \
-		${data:+-H 'Content-Type: application/json' --data-binary "$data"} \
-		--max-time "$limit" "$@" "$target" 2>"$dir/curl")
-	code=$?
-	body=$(head -c 100000 "$dir/body" | tr -d '\0')
-	headers=$(tr -d '\r' <"$dir/headers")
-}
+. "$(dirname "$0")/lib.sh"
 
 r12() { request POST "$url/main/esim-profile-management/vwip/$1" "$2" "${@:3}"; }
 old() { request POST "$url/main/esim/vwip/esim/$1" "$2" "${@:3}"; }
 operation() { request GET "$url/main/esim-profile-management/vwip/operations/$1"; }
 old_operation() { request GET "$url/main/esim/vwip/esim/operations/$1"; }
 id_of_answer() { sed -n 's/.*"operationId":"\([^"]*\)".*/\1/p' <<<"$body"; }
-control() { request POST "$url/control/$1" "$2"; [ "$status" = 200 ] || not_ok "control $1 $2" "$body"; }
-fault() { request DELETE "$url/control/fault"; control fault "$1"; }
-no_fault() { request DELETE "$url/control/fault"; }
-reset() { control reset '{}'; }
-ledger() { request GET "$url/control/ledger"; grep -o "\"$1\":[0-9]*" <<<"$body" | head -n 1 | cut -d: -f2; }
 
-eid=89049032000000000000000000000001
-eid2=89049032000000000000000000000002
 a=8901260123456789012
 b=8901260123456789020
 sink='"sink":"https://sink.example.com/x"'
@@ -857,5 +793,4 @@ is 'ends cleanly, with a request hanging' "$?" 0
 like 'the ledger is written' "$(cat "$dir/ledger.json")" '"effects":1'
 like 'with its entries' "$(cat "$dir/ledger.json")" '"what":"enabled"'
 
-echo "1..$count"
-[ "$failed" = 0 ]
+finish

@@ -3,57 +3,17 @@
 # selftest_twilio.sh
 #	Tests the simulator's Super SIM by itself, with curl.  Prints TAP.
 #
-set -u
-cd "$(dirname "$0")" || exit 1
+. "$(dirname "$0")/lib.sh"
 
-dir=$(mktemp -d)
-pid=
-rspsim=${RSPSIM:-./rspsim}
-count=0
-failed=0
-
-finish()
-{
-	[ -n "$pid" ] && kill "$pid" 2>/dev/null
-	wait 2>/dev/null
-	rm -rf "$dir"
-}
-trap finish EXIT
-
-ok() { count=$((count + 1)); echo "ok $count - $1"; }
-not_ok()
-{
-	count=$((count + 1)); failed=$((failed + 1))
-	echo "not ok $count - $1"
-	printf '%s\n' "${@:2}" | sed 's/^/# /'
-}
-is() { if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got:    $2" "wanted: $3"; fi; }
-like() { case $2 in *"$3"*) ok "$1" ;; *) not_ok "$1" "got:    ${2:0:900}" "wanted: *$3*" ;; esac; }
-unlike() { case $2 in *"$3"*) not_ok "$1" "got:      ${2:0:900}" "unwanted: *$3*" ;; *) ok "$1" ;; esac; }
-
-# request METHOD URL [curl option]...: sets status, body, headers
-request()
-{
-	local method=$1 target=$2
-	shift 2
-	: >"$dir/body"
-	status=$(curl -sS -X "$method" -o "$dir/body" -D "$dir/headers" -w '%{http_code}' \
-		--max-time 10 "$@" "$target" 2>"$dir/curl")
-	body=$(head -c 200000 "$dir/body" | tr -d '\0')
-	headers=$(tr -d '\r' <"$dir/headers" 2>/dev/null)
-}
-get() { request GET "$base$1" "${@:2}"; }
+get() { request GET "$base$1" '' "${@:2}"; }
 # form PATH FIELD...: each FIELD is name=value
 form()
 {
 	local path=$1 data=()
 	shift
 	for field in "$@"; do data+=(--data-urlencode "$field"); done
-	request POST "$base$path" "${data[@]}"
+	request POST "$base$path" '' "${data[@]}"
 }
-control() { request POST "$url/control/$1" -H 'Content-Type: application/json' --data-binary "$2"; [ "$status" = 200 ] || not_ok "control $1 $2" "$body"; }
-value() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" <<<"$body" | head -n 1; }
-ledger() { request GET "$url/control/ledger"; grep -o "\"$1\":[0-9]*" <<<"$body" | head -n 1 | cut -d: -f2; }
 wait_for() # PATH TEXT
 {
 	for _ in $(seq 100); do
@@ -63,17 +23,8 @@ wait_for() # PATH TEXT
 	done
 }
 
-eid=89049032000000000000000000000001
-eid2=89049032000000000000000000000002
 
-"$rspsim" --port=0 --quiet >"$dir/out" 2>"$dir/err" &
-pid=$!
-for _ in $(seq 50); do
-	url=$(sed -n '1s/^rspsim listening on //p' "$dir/out")
-	[ -n "$url" ] && break
-	sleep 0.05
-done
-[ -n "$url" ] || { echo "Bail out! rspsim did not start: $(cat "$dir/err")"; exit 1; }
+start main
 base=$url/main/supersim/v1
 
 # ---- ESimProfiles ----
@@ -85,7 +36,7 @@ like 'status is new' "$body" '"status":"new"'
 like 'its EID' "$body" "\"eid\":\"$eid\""
 like 'no ICCID yet' "$body" '"iccid":null,"sim_sid":null'
 like 'no address yet' "$body" '"smdp_plus_address":null,"matching_id":null,"activation_code":null'
-hp=$(value sid)
+hp=$(member sid)
 is 'sid as the OpenAPI wants it' "$(grep -cE '^HP[0-9a-fA-F]{32}$' <<<"$hp")" 1
 like 'url leads to it' "$body" "\"url\":\"$base/ESimProfiles/$hp\""
 wait_for "/ESimProfiles/$hp" reserving
@@ -95,18 +46,18 @@ like 'then available' "$body" '"status":"available"'
 like 'with an ICCID' "$body" '"iccid":"8988307'
 like 'with an address' "$body" '"smdp_plus_address":"sm-dp-plus.example.com"'
 like 'by EID: no matching ID' "$body" '"matching_id":null,"activation_code":null'
-hs=$(value sim_sid)
-iccid=$(value iccid)
+hs=$(member sim_sid)
+iccid=$(member iccid)
 get "/Sims/$hs"
 like 'its Sim is new' "$body" '"status":"new","fleet_sid":null'
 like 'and has its ICCID' "$body" "\"iccid\":\"$iccid\""
 form /ESimProfiles GenerateMatchingId=true CallbackMethod=GET
 is 'reserved by matching ID' "$status" 201
-hp2=$(value sid)
+hp2=$(member sid)
 wait_for "/ESimProfiles/$hp2" available
-code=$(value activation_code)
-like 'activation code' "$code" '1$SM-DP-PLUS.EXAMPLE.COM$'
-is 'ends in the matching ID' "${code##*\$}" "$(value matching_id)"
+lpa=$(member activation_code)
+like 'activation code' "$lpa" '1$SM-DP-PLUS.EXAMPLE.COM$'
+is 'ends in the matching ID' "${lpa##*\$}" "$(member matching_id)"
 for bad in "Eid=$eid GenerateMatchingId=true" "CallbackMethod=POST" "GenerateMatchingId=false" \
 	"Eid=123" "Eid=$eid CallbackMethod=PUT" "Eid=$eid CallbackUrl=nonsense" "Eid=$eid Colour=red" \
 	"Eid=$eid Eid=$eid" "GenerateMatchingId=yes"; do
@@ -115,7 +66,7 @@ for bad in "Eid=$eid GenerateMatchingId=true" "CallbackMethod=POST" "GenerateMat
 	is "refused: $bad" "$status" 400
 done
 like 'errors in Twilio'\''s shape' "$body" '"more_info":"https://www.twilio.com/docs/errors/20001","status":400}'
-request POST "$base/ESimProfiles" -H 'Content-Type: application/json' --data-binary '{}'
+request POST "$base/ESimProfiles" '{}'
 is 'JSON is no form' "$status" 415
 get /ESimProfiles/HP00000000000000000000000000000000
 is 'unknown: 404' "$status" 404
@@ -132,7 +83,7 @@ like 'listed by status' "$body" '"esim_profiles":[]'
 get "/ESimProfiles?PageSize=1"
 like 'the newest first' "$body" "[{\"sid\":\"$hp2\""
 like 'the key' "$body" '"key":"esim_profiles"'
-next=$(value next_page_url)
+next=$(member next_page_url)
 like 'next page' "$next" "$base/ESimProfiles?PageSize=1&Page=1&PageToken=PA"
 form /ESimProfiles "Eid=$eid2"
 request GET "$next"
@@ -150,20 +101,20 @@ wait_for "/ESimProfiles/$hp" installed
 like 'the device has fetched what is reserved for it' "$body" '"status":"installed"'
 request GET "$url/control/euicc?eid=$eid"
 like 'it is on the eUICC' "$body" "\"iccid\":\"$iccid\",\"state\":\"DISABLED\""
-request POST "$url/control/supersim/download" --data-binary "{\"eid\":\"$eid\"}"
+request POST "$url/control/supersim/download" "{\"eid\":\"$eid\"}"
 is 'once only' "$status" 400
-control supersim/download "{\"eid\":\"$eid2\",\"code\":\"LPA:$code\"}"
+control supersim/download "{\"eid\":\"$eid2\",\"code\":\"LPA:$lpa\"}"
 get "/ESimProfiles/$hp2"
 like 'by its code, to any eUICC' "$body" "\"status\":\"installed\",\"eid\":\"$eid2\""
-request POST "$url/control/supersim/download" --data-binary "{\"eid\":\"$eid\",\"code\":\"$code\"}"
+request POST "$url/control/supersim/download" "{\"eid\":\"$eid\",\"code\":\"$lpa\"}"
 like 'a code works once' "$body" 'again'
 form /ESimProfiles GenerateMatchingId=true
-hp3=$(value sid)
+hp3=$(member sid)
 wait_for "/ESimProfiles/$hp3" available
-code3=$(value activation_code)
-iccid3=$(value iccid)
-request POST "$url/main/esim-profile-management/vwip/download" -H 'Content-Type: application/json' \
-	--data-binary "{\"esimProfile\":{\"eid\":\"$eid\"},\"activationCode\":\"LPA:$code3\"}"
+code3=$(member activation_code)
+iccid3=$(member iccid)
+request POST "$url/main/esim-profile-management/vwip/download" \
+	"{\"esimProfile\":{\"eid\":\"$eid\"},\"activationCode\":\"LPA:$code3\"}"
 get "/ESimProfiles/$hp3"
 like 'a download by another protocol shows here' "$body" '"status":"installed"'
 request GET "$url/control/euicc?eid=$eid"
@@ -178,7 +129,7 @@ form /Fleets UniqueName=Meters DataLimit=500
 is 'a Fleet needs a Network Access Profile' "$status" 400
 form /Fleets UniqueName=Meters NetworkAccessProfile=everywhere DataLimit=500
 is 'a Fleet' "$status" 201
-hf=$(value sid)
+hf=$(member sid)
 like 'its limit' "$body" '"data_limit":500'
 form /Fleets UniqueName=Meters NetworkAccessProfile=everywhere DataLimit=500
 is 'its name is unique' "$status" 409
@@ -250,7 +201,7 @@ is 'an asked repeat' "$(ledger unasked_repeats)" 0
 is 'is double nevertheless' "$(ledger double_effects)" 1
 control supersim/account '{"server":"main","fleets":["F"],"sims":[{"iccid":"89883070000078034798","status":"new","fleet":"F"}]}'
 get '/Sims?Iccid=89883070000078034798'
-hs=$(value sid)
+hs=$(member sid)
 control fault '{"path":"/Sims/","method":"POST","fault":"reset_after_effect","count":1}'
 form "/Sims/$hs" Status=active
 get "/Sims/$hs"
@@ -284,7 +235,7 @@ like 'code 20429' "$body" '"code":20429'
 like 'Retry-After' "$headers" 'Retry-After: 2'
 control fault '{"server":"third","path":"ESimProfiles","method":"POST","fault":"device_fail","reason":"No stock.","count":1}'
 form /ESimProfiles "Eid=$eid2"
-get "/ESimProfiles/$(value sid)"
+get "/ESimProfiles/$(member sid)"
 like 'a reservation that fails' "$body" '"status":"failed"'
 like 'says why' "$body" '"error_message":"No stock."'
 request GET "$url/third/supersim/v2/Sims"
@@ -295,7 +246,7 @@ is 'no other version' "$status" 404
 base=$url/main/supersim/v1
 control reset '{}'
 form /ESimProfiles "Eid=$eid" "CallbackUrl=$url/events/supersim/v1/Sims?op=abc" CallbackMethod=GET
-hp=$(value sid)
+hp=$(member sid)
 for _ in $(seq 100); do
 	request GET "$url/control/requests?n=10"
 	case $body in */events/*) break ;; esac
@@ -348,5 +299,4 @@ get /Fleets
 is 'another status' "$status" 502
 is 'another body' "$body" '<html>'
 
-echo "1..$count"
-[ $failed = 0 ]
+finish

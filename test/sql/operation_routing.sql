@@ -1,35 +1,12 @@
 --
 -- Which server an operation goes to, and one transaction over four servers
 --
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS esim;
-RESET client_min_messages;
-\set SHOW_CONTEXT never
-SET esim.check_digits = off;
-SET esim.lockout_guard = off;
-
--- Runs a statement, undoes it, and says how it ended
-CREATE FUNCTION pg_temp.attempt(command text, hint boolean DEFAULT true) RETURNS text
-LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	advice text;
-BEGIN
-	BEGIN
-		EXECUTE command;
-		RAISE EXCEPTION USING ERRCODE = 'TT000';
-	EXCEPTION
-		WHEN SQLSTATE 'TT000' THEN
-			RETURN 'ok';
-		WHEN OTHERS THEN
-			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
-				advice = PG_EXCEPTION_HINT;
-			RETURN format('%s %s | %s%s', SQLSTATE, message, detail,
-						  CASE WHEN hint THEN ' | ' || advice ELSE '' END);
-	END;
-END
-$$;
+\getenv inputdir PG_ABS_SRCDIR
+\set setup :inputdir '/sql/operation.psql'
+\set hint true
+\set ECHO none
+\i :setup
+\set ECHO all
 
 -- An operation as text: kind, server, what it depends on and waits for, state of
 -- its row in the queue; lanes are numbered

@@ -2,23 +2,17 @@
  * test_camara.c
  *		Tests of the CAMARA driver: canned answers, no network.  Prints TAP.
  *
- *	cc -g -I src -I src/rsp test/unit/test_camara.c src/rsp/camara.c src/rsp/rsp.c \
- *		src/identifier/activation_code.c -ljansson -o test_camara && ./test_camara
- *
- * A worker is played by run_*(): it commits (copies) the operation before each
- * request that acts and at the end of each turn, as the real one does, so that
- * a crash is a return to the last copy.  The last part lets a model of a
- * server lose, break and delay answers at random, and the worker crash, and
- * looks at what became of the eUICC.
+ * The last part lets a model of a server lose, break and delay answers at
+ * random, and the worker crash, and looks at what became of the eUICC.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "json.h"
-#include "rsp.h"
-#include "json.h"
+#include "tap.h"
+#include "worker.h"
+
 
 #define EID1 "89049032000000000000000000000001"
 #define EID2 "89049032000000000000000000000002"
@@ -28,173 +22,22 @@
 #define OPID "550e8400-e29b-41d4-a716-446655440000"
 #define OPID2 "550e8400-e29b-41d4-a716-446655440001"
 #define CODE "1$smdp.example.com$04386-AGYFT"
-#define T0 INT64_C(1760000000000)
-
-#define HOUR INT64_C(3600000)
-
-static int	tests = 0;
-static int	failed = 0;
-
-static bool check(bool good, const char *format,...) __attribute__((format(printf, 2, 3)));
-
-static bool
-check(bool good, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	printf("%sok %d - ", good ? "" : "not ", ++tests);
-	vprintf(format, args);
-	printf("\n");
-	va_end(args);
-	if (!good)
-		failed++;
-	return good;
-}
 
 /* ----- a worker ----- */
 
-static RspServer server;
-static RspOperation op;
-static RspConversation conv;
-static RspOperation saved;		/* the operation as committed */
-static int	sends;
-static int	asks;
-static char last_body[4096];
-static char last_path[256];
-
-static void
-save(void)
-{
-	json_t	   *memo = json_deep_copy(op.memo);
-
-	json_decref(saved.memo);
-	saved = op;
-	saved.memo = memo;
-}
-
-/* the worker is gone; another takes up what was committed */
-static void
-crash(void)
-{
-	json_t	   *memo = json_deep_copy(saved.memo);
-	int64_t		now = op.now_ms;
-
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	op = saved;
-	op.memo = memo;
-	op.now_ms = now;
-}
 
 static void
 setup(RspDialect dialect, RspKind kind)
 {
-	json_decref(op.memo);
-	json_decref(op.options);
-	rsp_conversation_free(&conv);
-	memset(&server, 0, sizeof(server));
-	memset(&op, 0, sizeof(op));
-	memset(&conv, 0, sizeof(conv));
-	server.name = "test";
-	server.protocol = RSP_PROTOCOL_CAMARA;
+	worker_reset(&rsp_camara, kind, NULL);
 	server.dialect = dialect;
 	server.url = "https://rsp.example.com";
-	server.timeout_ms = 30000;
-	server.unknown_hold_ms = HOUR;
-	strcpy(op.id, "01890a5d-ac96-774b-bcce-b302099a8057");
-	op.kind = kind;
 	op.eid = EID1;
 	op.iccid = kind == RSP_REFRESH ? NULL : ICCID1;
 	op.activation_code = kind == RSP_DOWNLOAD ? CODE : NULL;
 	op.state = kind == RSP_DISABLE ? RSP_STATE_ENABLED :
 		kind == RSP_DOWNLOAD ? RSP_STATE_RELEASED : RSP_STATE_DISABLED;
-	op.options = json_object();
-	op.memo = json_object();
-	op.now_ms = T0;
-	conv.server = &server;
-	conv.op = &op;
-	sends = 0;
-	asks = 0;
 	save();
-}
-
-/* what the worker does with the action that was set */
-static void
-acted(void)
-{
-	RspAction  *action = &conv.action;
-
-	if (action->type == RSP_ACT_SEND || action->type == RSP_ACT_ASK)
-	{
-		snprintf(last_path, sizeof(last_path), "%s %s", action->method, action->path);
-		snprintf(last_body, sizeof(last_body), "%s", action->body ? action->body : "");
-	}
-	if (action->type == RSP_ACT_SEND)
-	{
-		sends++;
-		op.unresolved = true;
-		op.attempts++;
-		op.last_sent_ms = op.now_ms;
-		if (op.first_sent_ms == 0)
-			op.first_sent_ms = op.now_ms;
-		save();
-	}
-	else if (action->type == RSP_ACT_ASK)
-		asks++;
-	else
-		save();
-}
-
-static void
-begin(void)
-{
-	rsp_conversation_reset(&conv);
-	conv.nreports = 0;
-	conv.reports_whole = false;
-	rsp_camara.begin(&conv);
-	acted();
-}
-
-/* the delay is over */
-static void
-again(void)
-{
-	op.now_ms += conv.action.delay_ms;
-	begin();
-}
-
-static void
-answer_raw(HttpOutcome outcome, int status, const char *body, size_t length, long retry_after)
-{
-	HttpAnswer	answer;
-	char	   *text = malloc(length + 1);
-
-	memcpy(text, body, length);
-	text[length] = '\0';
-	memset(&answer, 0, sizeof(answer));
-	answer.outcome = outcome;
-	answer.status = status;
-	answer.body = text;
-	answer.length = length;
-	answer.content_type = (char *) "application/json";
-	answer.retry_after_ms = retry_after;
-	rsp_conversation_reset(&conv);
-	rsp_camara.answer(&conv, &answer);
-	acted();
-	free(text);
-}
-
-static void
-answer(int status, const char *body)
-{
-	answer_raw(HTTP_ANSWERED, status, body, strlen(body), -1);
-}
-
-static void
-answer_outcome(HttpOutcome outcome)
-{
-	answer_raw(outcome, 0, "", 0, -1);
 }
 
 static void
@@ -273,84 +116,6 @@ list(int n,...)
 	return text;
 }
 
-static bool
-path_is(const char *expected)
-{
-	if (strcmp(last_path, expected) == 0)
-		return true;
-	printf("# path is %s\n", last_path);
-	return false;
-}
-
-static bool
-body_is(const char *expected)
-{
-	json_t	   *a = json_loads(last_body, 0, NULL);
-	json_t	   *b = json_loads(expected, 0, NULL);
-	bool		same = b != NULL && json_equal(a, b);
-
-	if (!same)
-		printf("# body is %s\n", last_body);
-	json_decref(a);
-	json_decref(b);
-	return same;
-}
-
-static const char *const action_names[] = {
-	"NONE", "ASK", "SEND", "WAIT", "PARK", "DONE", "FAIL"
-};
-
-static bool
-is(RspActionType type)
-{
-	if (conv.action.type == type)
-		return true;
-	printf("# action is %s, phase %s, code \"%s\", message \"%s\", path %s\n",
-		   action_names[conv.action.type], rsp_phase_name(conv.action.phase), conv.action.code,
-		   conv.action.message, last_path);
-	return false;
-}
-
-static bool
-waits(RspPhase phase)
-{
-	if (is(RSP_ACT_WAIT) && conv.action.phase == phase)
-		return true;
-	printf("# phase is %s\n", rsp_phase_name(conv.action.phase));
-	return false;
-}
-
-static bool
-fails(const char *code)
-{
-	if (is(RSP_ACT_FAIL) && strcmp(conv.action.code, code) == 0)
-		return true;
-	printf("# code is %s\n", conv.action.code);
-	return false;
-}
-
-static bool
-near(int64_t value, int64_t expected)
-{
-	if (value >= expected - expected / 5 && value <= expected + expected / 5)
-		return true;
-	printf("# is %lld, expected about %lld\n", (long long) value, (long long) expected);
-	return false;
-}
-
-static bool
-has_header(const char *name, const char *value)
-{
-	int			i;
-
-	for (i = 0; i < conv.action.nheaders; i++)
-	{
-		if (strcmp(conv.action.headers[i].name, name) == 0)
-			return strcmp(conv.action.headers[i].value, value) == 0;
-	}
-	return false;
-}
-
 /* turns of waiting until something else comes up; lists and polls by f */
 static void
 wait_until(int64_t when)
@@ -360,24 +125,6 @@ wait_until(int64_t when)
 }
 
 /* ----- what it can do, what it refuses at once ----- */
-
-static bool
-checked(const char *code)
-{
-	RspError	error;
-	bool		good;
-
-	memset(&error, 0, sizeof(error));
-	good = rsp_camara.check(&server, &op, &error);
-	if (code == NULL)
-		return good;
-	if (good || strcmp(error.code, code) != 0 || error.message[0] == '\0')
-	{
-		printf("# %s: %s\n", good ? "good" : error.code, error.message);
-		return false;
-	}
-	return true;
-}
 
 static void
 test_check(void)
@@ -495,14 +242,14 @@ test_bodies(void)
 		begin();
 		snprintf(path, sizeof(path), "POST /%s", kinds[i].name);
 		check(is(RSP_ACT_SEND) && path_is(path) &&
-			  body_is("{\"esimProfile\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"}}") &&
+			  json_is("{\"esimProfile\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"}}") &&
 			  strcmp(conv.action.content_type, "application/json") == 0, "r1.2 %s",
 			  kinds[i].name);
 		setup(RSP_DIALECT_2026_02, kinds[i].kind);
 		begin();
 		snprintf(path, sizeof(path), "POST /esim/%s", kinds[i].name);
 		check(is(RSP_ACT_SEND) && path_is(path) &&
-			  body_is("{\"esim\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"},"
+			  json_is("{\"esim\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"},"
 					  "\"sink\":\"https://sink.invalid/\","
 					  "\"correlationId\":\"01890a5d-ac96-774b-bcce-b302099a8057\"}"),
 			  "2026-02 %s", kinds[i].name);
@@ -510,19 +257,19 @@ test_bodies(void)
 	setup(RSP_DIALECT_R1_2, RSP_ENABLE);
 	op.eid = NULL;
 	begin();
-	check(body_is("{\"esimProfile\":{\"iccid\":\"" ICCID1 "\"}}"), "EID is left out if unknown");
+	check(json_is("{\"esimProfile\":{\"iccid\":\"" ICCID1 "\"}}"), "EID is left out if unknown");
 
 	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
 	op.activate_on_download = true;
 	begin();
 	check(path_is("POST /download") &&
-		  body_is("{\"esimProfile\":{\"eid\":\"" EID1 "\"},\"activationCode\":\"LPA:" CODE "\"}"),
+		  json_is("{\"esimProfile\":{\"eid\":\"" EID1 "\"},\"activationCode\":\"LPA:" CODE "\"}"),
 		  "r1.2 download: neither ICCID nor activateOnDownload nor sink");
 	setup(RSP_DIALECT_2026_02, RSP_DOWNLOAD);
 	server.event_url = "https://events.example.com/x";
 	begin();
 	check(path_is("POST /esim/download") &&
-		  body_is("{\"esim\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"},"
+		  json_is("{\"esim\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"},"
 				  "\"activationCode\":\"LPA:" CODE "\",\"activateOnDownload\":false,"
 				  "\"sink\":\"https://events.example.com/x\","
 				  "\"correlationId\":\"01890a5d-ac96-774b-bcce-b302099a8057\"}"),
@@ -535,11 +282,11 @@ test_bodies(void)
 	setup(RSP_DIALECT_R1_2, RSP_REFRESH);
 	begin();
 	check(is(RSP_ACT_ASK) && path_is("POST /retrieve-status") &&
-		  body_is("{\"esimProfile\":{\"eid\":\"" EID1 "\"}}"), "r1.2 retrieve-status");
+		  json_is("{\"esimProfile\":{\"eid\":\"" EID1 "\"}}"), "r1.2 retrieve-status");
 	setup(RSP_DIALECT_2026_02, RSP_REFRESH);
 	begin();
 	check(is(RSP_ACT_ASK) && path_is("POST /esim/retrieve-status") &&
-		  body_is("{\"esim\":{\"eid\":\"" EID1 "\"}}"), "2026-02 retrieve-status");
+		  json_is("{\"esim\":{\"eid\":\"" EID1 "\"}}"), "2026-02 retrieve-status");
 
 	setup(RSP_DIALECT_R1_2, RSP_ENABLE);
 	begin();
@@ -633,7 +380,7 @@ test_way(RspDialect dialect)
 	if (!old)
 	{
 		check(is(RSP_ACT_SEND) && path_is("POST /enable") &&
-			  body_is("{\"esimProfile\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"}}"),
+			  json_is("{\"esimProfile\":{\"eid\":\"" EID1 "\",\"iccid\":\"" ICCID1 "\"}}"),
 			  "%s: enable after download", label);
 		answer(202, operation("enable", OPID2, "ACCEPTED", EID1, ICCID1, NULL));
 		check(path_is("GET /operations/" OPID2), "%s: its own operationId", label);
@@ -1730,36 +1477,12 @@ test_reports(void)
 	op.eid = NULL;
 	begin();
 	answer_outcome(HTTP_LOST);
-	check(body_is("{\"esimProfile\":{\"iccid\":\"" ICCID1 "\"}}"), "without EID: by ICCID");
+	check(json_is("{\"esimProfile\":{\"iccid\":\"" ICCID1 "\"}}"), "without EID: by ICCID");
 	answer(200, list(1, ICCID1, "ENABLED", 0));
 	check(is(RSP_ACT_DONE) && conv.nreports == 1 && !conv.reports_whole, "which is not whole");
 }
 
 /* ----- hostile answers ----- */
-
-static bool
-defined(void)
-{
-	const RspAction *action = &conv.action;
-
-	switch (action->type)
-	{
-		case RSP_ACT_ASK:
-		case RSP_ACT_SEND:
-			return action->path != NULL && action->path[0] == '/' && action->method != NULL &&
-				strpbrk(action->path, " \r\n?#%") == NULL && strstr(action->path, "..") == NULL;
-		case RSP_ACT_WAIT:
-			return action->delay_ms > 0 && action->delay_ms <= 2 * 86400000L;
-		case RSP_ACT_PARK:
-			return action->code[0] != '\0';
-		case RSP_ACT_DONE:
-			return true;
-		case RSP_ACT_FAIL:
-			return action->code[0] != '\0';
-		default:
-			return false;
-	}
-}
 
 static void
 test_hostile(void)
@@ -1971,15 +1694,6 @@ static int	noperations;
 static int	installs;
 static int	unasked;			/* acting requests repeated without an ask */
 static bool asked;
-static uint64_t seed;
-
-static unsigned
-dice(unsigned sides)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned) (seed >> 33) % sides;
-}
-
 static ModelProfile *
 find_profile(const char *iccid)
 {
@@ -2297,7 +2011,7 @@ test_model(void)
 		bool		good;
 
 		variant = run % 7;
-		seed = (uint64_t) run * 7919 + 12345;
+		dice_seed = (uint64_t) run * 7919 + 12345;
 		setup(run / 7 % 2 ? RSP_DIALECT_R1_2 : RSP_DIALECT_2026_02, kinds[variant]);
 		nprofiles = 0;
 		noperations = 0;
@@ -2387,12 +2101,6 @@ main(void)
 	test_reports();
 	test_hostile();
 	test_model();
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	json_decref(op.options);
-	json_decref(saved.memo);
-	printf("1..%d\n", tests);
-	if (failed > 0)
-		printf("# %d of %d failed\n", failed, tests);
-	return failed > 0;
+	worker_free();
+	return finish();
 }

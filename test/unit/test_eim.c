@@ -2,22 +2,18 @@
  * test_eim.c
  *		Tests of the eIM driver: canned answers, no network.  Prints TAP.
  *
- * A worker is played as in test_camara.c: the operation is committed (copied)
- * before each request that acts and at the end of each turn, a crash is a
- * return to the last copy.  The last part is a model of an eIM and of a device
- * that fetches its orders late, breaks off and comes back; answers are lost,
- * broken and delayed at random, at every request; it looks at what became of
- * the eUICC, at how many orders were open at a time, and at repeats that no
- * question went before.
+ * The last part is a model of an eIM and of a device that fetches its orders
+ * late, breaks off and comes back; answers are lost, broken and delayed at
+ * random, at every request; it looks at what became of the eUICC, at how many
+ * orders were open at a time, and at repeats that no question went before.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "json.h"
-#include "rsp.h"
-#include "json.h"
+#include "tap.h"
+#include "worker.h"
+
 
 #define EID1 "89049032000000000000000000000001"
 #define EID2 "89049032000000000000000000000002"
@@ -32,180 +28,36 @@
 #define ID3 "550e8400-e29b-41d4-a716-446655440003"
 #define ID4 "550e8400-e29b-41d4-a716-446655440004"
 #define CODE "1$smdp.example.com$04386-AGYFT"
-#define T0 INT64_C(1760000000000)
-#define HOUR INT64_C(3600000)
-
-static int	tests = 0;
-static int	failed = 0;
-
-static bool check(bool good, const char *format,...) __attribute__((format(printf, 2, 3)));
-
-static bool
-check(bool good, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	printf("%sok %d - ", good ? "" : "not ", ++tests);
-	vprintf(format, args);
-	printf("\n");
-	va_end(args);
-	if (!good)
-		failed++;
-	return good;
-}
-
 /* ----- a worker ----- */
 
-static RspServer server;
-static RspOperation op;
-static RspConversation conv;
-static RspOperation saved;		/* the operation as committed */
-static int	sends;
-static int	asks;
-static char last_body[4096];
-static char last_path[256];
-
-static void
-save(void)
-{
-	json_t	   *memo = json_deep_copy(op.memo);
-
-	json_decref(saved.memo);
-	saved = op;
-	saved.memo = memo;
-}
-
-/* the worker is gone; another takes up what was committed */
-static void
-crash(void)
-{
-	json_t	   *memo = json_deep_copy(saved.memo);
-	int64_t		now = op.now_ms;
-
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	op = saved;
-	op.memo = memo;
-	op.now_ms = now;
-}
 
 static void
 setup(RspKind kind)
 {
-	json_decref(op.memo);
-	json_decref(op.options);
-	rsp_conversation_free(&conv);
-	memset(&server, 0, sizeof(server));
-	memset(&op, 0, sizeof(op));
-	memset(&conv, 0, sizeof(conv));
-	server.name = "test";
-	server.protocol = RSP_PROTOCOL_EIM;
+	worker_reset(&rsp_eim, kind, NULL);
 	server.url = "http://127.0.0.1:8080";
-	server.timeout_ms = 30000;
-	server.unknown_hold_ms = HOUR;
-	strcpy(op.id, "01890a5d-ac96-774b-bcce-b302099a8057");
-	op.kind = kind;
 	op.eid = EID1;
 	op.iccid = kind == RSP_REFRESH || kind == RSP_UNSET_FALLBACK ? NULL : ICCID1;
 	op.activation_code = kind == RSP_DOWNLOAD ? CODE : NULL;
 	op.rollback = kind == RSP_ENABLE;
 	op.state = kind == RSP_DISABLE ? RSP_STATE_ENABLED :
 		kind == RSP_DOWNLOAD ? RSP_STATE_RELEASED : RSP_STATE_DISABLED;
-	op.options = json_object();
-	op.memo = json_object();
-	op.now_ms = T0;
-	conv.server = &server;
-	conv.op = &op;
-	sends = 0;
-	asks = 0;
 	save();
 }
 
-/* what the worker does with the action that was set */
+/* the same with a place to look at */
 static void
-acted(void)
-{
-	RspAction  *action = &conv.action;
-
-	if (action->type == RSP_ACT_SEND || action->type == RSP_ACT_ASK)
-	{
-		snprintf(last_path, sizeof(last_path), "%s %s", action->method, action->path);
-		snprintf(last_body, sizeof(last_body), "%s", action->body ? action->body : "");
-	}
-	if (action->type == RSP_ACT_SEND)
-	{
-		sends++;
-		op.unresolved = true;
-		op.attempts++;
-		op.last_sent_ms = op.now_ms;
-		if (op.first_sent_ms == 0)
-			op.first_sent_ms = op.now_ms;
-		save();
-	}
-	else if (action->type == RSP_ACT_ASK)
-		asks++;
-	else
-		save();
-}
-
-static void
-begin(void)
-{
-	rsp_conversation_reset(&conv);
-	conv.nreports = 0;
-	conv.reports_whole = false;
-	free(conv.cleanup_method);
-	free(conv.cleanup_path);
-	conv.cleanup_method = conv.cleanup_path = NULL;
-	json_decref(conv.candidates);
-	conv.candidates = NULL;
-	rsp_eim.begin(&conv);
-	acted();
-}
-
-/* the delay is over */
-static void
-again(void)
-{
-	op.now_ms += conv.action.delay_ms;
-	begin();
-}
-
-static void
-answer_whole(HttpOutcome outcome, int status, const char *body, size_t length,
-			 const char *location, long retry_after)
+answer_located(HttpOutcome outcome, int status, const char *body, size_t length,
+			   const char *location)
 {
 	HttpAnswer	answer;
-	char	   *text = malloc(length + 1);
 
-	memcpy(text, body, length);
-	text[length] = '\0';
 	memset(&answer, 0, sizeof(answer));
 	answer.outcome = outcome;
 	answer.status = status;
-	answer.body = text;
-	answer.length = length;
-	answer.content_type = (char *) "application/json";
 	answer.location = (char *) location;
-	answer.retry_after_ms = retry_after;
-	rsp_conversation_reset(&conv);
-	conv.outcome[0] = '\0';
-	rsp_eim.answer(&conv, &answer);
-	acted();
-	free(text);
-}
-
-static void
-answer(int status, const char *body)
-{
-	answer_whole(HTTP_ANSWERED, status, body, strlen(body), NULL, -1);
-}
-
-static void
-answer_outcome(HttpOutcome outcome)
-{
-	answer_whole(outcome, 0, "", 0, NULL, -1);
+	answer.retry_after_ms = -1;
+	answer_with(&answer, body, length);
 }
 
 /* 303, as the eIM answers create */
@@ -216,11 +68,11 @@ created(const char *id)
 	const char *facility = strstr(last_path, "/download/") ? "download" : "psmo";
 
 	snprintf(location, sizeof(location), "/%s/lookup/%s", facility, id);
-	answer_whole(HTTP_ANSWERED, 303, "", 0, location, -1);
+	answer_located(HTTP_ANSWERED, 303, "", 0, location);
 }
 
 /* the body of the last create as the eIM keeps it */
-static char last_resource[4096];
+static char last_resource[sizeof(last_body)];
 
 static void
 remember(void)
@@ -297,60 +149,9 @@ order(const char *id)
 	"\"serviceProviderName\":\"x\",\"profileName\":\"y\",\"profileClass\":\"operational\"}"
 
 static bool
-path_is(const char *expected)
-{
-	if (strcmp(last_path, expected) == 0)
-		return true;
-	printf("# path is %s\n", last_path);
-	return false;
-}
-
-static bool
 path_is_quietly(const char *expected)
 {
 	return conv.action.type == RSP_ACT_ASK && strcmp(last_path, expected) == 0;
-}
-
-static bool
-body_is(const char *expected)
-{
-	if (strcmp(last_body, expected) == 0)
-		return true;
-	printf("# body is %s\n", last_body);
-	return false;
-}
-
-static const char *const action_names[] = {
-	"NONE", "ASK", "SEND", "WAIT", "PARK", "DONE", "FAIL"
-};
-
-static bool
-is(RspActionType type)
-{
-	if (conv.action.type == type)
-		return true;
-	printf("# action is %s, phase %s, code \"%s\", message \"%s\", path %s\n",
-		   action_names[conv.action.type], rsp_phase_name(conv.action.phase), conv.action.code,
-		   conv.action.message, last_path);
-	return false;
-}
-
-static bool
-waits(RspPhase phase)
-{
-	if (is(RSP_ACT_WAIT) && conv.action.phase == phase)
-		return true;
-	printf("# phase is %s\n", rsp_phase_name(conv.action.phase));
-	return false;
-}
-
-static bool
-fails(const char *code)
-{
-	if (is(RSP_ACT_FAIL) && strcmp(conv.action.code, code) == 0)
-		return true;
-	printf("# code is %s\n", conv.action.code);
-	return false;
 }
 
 static bool
@@ -375,44 +176,7 @@ cleans(const char *path)
 	return false;
 }
 
-static bool
-state_is(RspState state)
-{
-	if (conv.action.profile_state_set && conv.action.state == state)
-		return true;
-	printf("# state is %s %s\n", conv.action.profile_state_set ? "set" : "not set",
-		   rsp_state_name(conv.action.state));
-	return false;
-}
-
-static bool
-near(int64_t value, int64_t expected)
-{
-	if (value >= expected - expected / 5 && value <= expected + expected / 5)
-		return true;
-	printf("# is %lld, expected about %lld\n", (long long) value, (long long) expected);
-	return false;
-}
-
 /* ----- what it can do, what it refuses at once ----- */
-
-static bool
-checked(const char *code)
-{
-	RspError	error;
-	bool		good;
-
-	memset(&error, 0, sizeof(error));
-	good = rsp_eim.check(&server, &op, &error);
-	if (code == NULL)
-		return good;
-	if (good || strcmp(error.code, code) != 0 || error.message[0] == '\0')
-	{
-		printf("# %s: %s\n", good ? "good" : error.code, error.message);
-		return false;
-	}
-	return true;
-}
 
 static void
 test_check(void)
@@ -812,7 +576,7 @@ test_location(void)
 	{
 		setup(RSP_ENABLE);
 		begin();
-		answer_whole(HTTP_ANSWERED, rows[i].status, "", 0, rows[i].location, -1);
+		answer_located(HTTP_ANSWERED, rows[i].status, "", 0, rows[i].location);
 		check(rows[i].good ? is(RSP_ACT_ASK) && strstr(last_path, "GET /psmo/lookup/") == last_path &&
 			  strlen(last_path) == strlen("GET /psmo/lookup/" ID1) && !op.unresolved :
 			  is(RSP_ACT_ASK) && path_is("GET /psmo/list") && op.unresolved,
@@ -1618,7 +1382,7 @@ test_http(void)
 	check(waits(RSP_PHASE_RETRYING) && conv.action.server_trouble && !op.unresolved, "not sent");
 	again();
 	check(sends_to("POST /psmo/create"), "sent then");
-	answer_whole(HTTP_ANSWERED, 429, "", 0, NULL, 60000);
+	answer_raw(HTTP_ANSWERED, 429, "", 0, 60000);
 	check(waits(RSP_PHASE_RETRYING) && conv.action.delay_ms >= 60000, "Retry-After");
 
 	/* answers without sense */
@@ -2169,30 +1933,6 @@ test_lost(void)
 
 /* ----- hostile answers ----- */
 
-static bool
-defined(void)
-{
-	const RspAction *action = &conv.action;
-
-	switch (action->type)
-	{
-		case RSP_ACT_ASK:
-		case RSP_ACT_SEND:
-			return action->path != NULL && action->path[0] == '/' && action->method != NULL &&
-				strpbrk(action->path, " \r\n?#%") == NULL && strstr(action->path, "..") == NULL;
-		case RSP_ACT_WAIT:
-			return action->delay_ms > 0 && action->delay_ms <= 2 * 86400000L;
-		case RSP_ACT_PARK:
-			return action->code[0] != '\0';
-		case RSP_ACT_DONE:
-			return true;
-		case RSP_ACT_FAIL:
-			return action->code[0] != '\0';
-		default:
-			return false;
-	}
-}
-
 static void
 test_hostile(void)
 {
@@ -2294,8 +2034,8 @@ test_hostile(void)
 							begin();
 							break;
 					}
-					answer_whole(HTTP_ANSWERED, statuses[s], text, strlen(text),
-								 t % 3 ? NULL : "http://evil.example.com/psmo/lookup/../../x", -1);
+					answer_located(HTTP_ANSWERED, statuses[s], text, strlen(text),
+								   t % 3 ? NULL : "http://evil.example.com/psmo/lookup/../../x");
 					cases++;
 					if (!defined())
 					{
@@ -2319,12 +2059,12 @@ test_hostile(void)
 	setup(RSP_ENABLE);
 	begin();
 	order(ID1);
-	answer_whole(HTTP_ANSWERED, 200, "{\"status\":\"done\"\0}", 19, NULL, -1);
+	answer_raw(HTTP_ANSWERED, 200, "{\"status\":\"done\"\0}", 19, -1);
 	check(waits(RSP_PHASE_RETRYING), "NUL");
 	setup(RSP_ENABLE);
 	begin();
 	order(ID1);
-	answer_whole(HTTP_BAD_ANSWER, 200, told("done", "[{\"enableResult\":\"ok\"}]"), 200, NULL, -1);
+	answer_located(HTTP_BAD_ANSWER, 200, told("done", "[{\"enableResult\":\"ok\"}]"), 200, NULL);
 	check(waits(RSP_PHASE_RETRYING), "an answer that was broken off");
 	setup(RSP_ENABLE);
 	begin();
@@ -2384,15 +2124,6 @@ static bool asked;
 static bool acted_before;
 static int	trouble_device;
 static bool v12;
-static uint64_t seed;
-
-static unsigned
-dice(unsigned sides)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (unsigned) (seed >> 33) % sides;
-}
-
 static ModelProfile *
 find_profile(const char *card)
 {
@@ -2759,8 +2490,8 @@ model_request(void)
 static void
 model_answer(void)
 {
-	answer_whole(HTTP_ANSWERED, model_status, model_body, strlen(model_body),
-				 model_location[0] ? model_location : NULL, -1);
+	answer_located(HTTP_ANSWERED, model_status, model_body, strlen(model_body),
+				   model_location[0] ? model_location : NULL);
 }
 
 /* as the worker does: candidates come back without those that it knows */
@@ -2867,7 +2598,7 @@ model_turns(int trouble)
 				break;
 			case 8:
 				model_request();
-				answer_whole(HTTP_BAD_ANSWER, model_status, model_body, strlen(model_body) / 2, NULL, -1);
+				answer_located(HTTP_BAD_ANSWER, model_status, model_body, strlen(model_body) / 2, NULL);
 				break;
 			case 9:
 				crash();
@@ -2907,7 +2638,7 @@ test_model(void)
 		bool		aim;
 		int			i;
 
-		seed = (uint64_t) run * 7919 + 12345;
+		dice_seed = (uint64_t) run * 7919 + 12345;
 		setup(kinds[variant]);
 		model_clear();
 		model_now = op.now_ms;
@@ -3028,12 +2759,6 @@ main(void)
 	test_cancel();
 	test_hostile();
 	test_model();
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	json_decref(op.options);
-	json_decref(saved.memo);
-	printf("1..%d\n", tests);
-	if (failed > 0)
-		printf("# %d of %d failed\n", failed, tests);
-	return failed > 0;
+	worker_free();
+	return finish();
 }

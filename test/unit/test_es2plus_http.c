@@ -4,107 +4,34 @@
  *
  * Each sequence is carried out with trouble at each of its requests: answers
  * lost before and after the effect, broken off, mangled.  Then the simulator is
- * asked what became of its stock.  ESIM_RSPSIM names the simulator's program,
- * else it is ../rsp/rspsim; without it all is skipped.  Waiting times are not
- * waited for: the driver is told that they are over.
+ * asked what became of its stock.  Waiting times are not waited for: the driver is
+ * told that they are over.
  */
-#include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <curl/curl.h>
 
+#include "client.h"
 #include "json.h"
 #include "rsp.h"
-#include "../http/http.h"
-#include "json.h"
+#include "tap.h"
 
 #define EID "89049032000000000000000000000001"
 #define ICCID "8944478600003770170"
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
-static int	tests = 0;
-static int	failed = 0;
-static char base[128];
-static pid_t simulator;
-
 static RspServer server;
 static RspOperation op;
 static RspConversation conv;
-static HttpLoop *loop;
 static HttpEndpoint *patient;
 static HttpEndpoint *hasty;		/* for requests that are left hanging */
 static int	requests;
 static char matching_id[256];
 
-static bool check(bool good, const char *format,...) __attribute__((format(printf, 2, 3)));
-
-static bool
-check(bool good, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	printf("%sok %d - ", good ? "" : "not ", ++tests);
-	vprintf(format, args);
-	printf("\n");
-	va_end(args);
-	if (!good)
-		failed++;
-	return good;
-}
-
 /* ----- the simulator ----- */
-
-static void
-stop_simulator(void)
-{
-	if (simulator > 0)
-	{
-		kill(simulator, SIGTERM);
-		waitpid(simulator, NULL, 0);
-	}
-}
-
-/* false: there is none */
-static bool
-start_simulator(void)
-{
-	const char *program = getenv("ESIM_RSPSIM");
-	char		line[256];
-	char	   *at;
-	int			fds[2];
-	FILE	   *out;
-
-	if (program == NULL)
-		program = "../rsp/rspsim";
-	if (access(program, X_OK) != 0 || pipe(fds) != 0)
-		return false;
-	simulator = fork();
-	if (simulator == 0)
-	{
-		dup2(fds[1], 1);
-		close(fds[0]);
-		close(fds[1]);
-		execl(program, program, "--port=0", "--quiet", "--parent-watch", (char *) NULL);
-		_exit(1);
-	}
-	close(fds[1]);
-	out = fdopen(fds[0], "r");
-	if (simulator < 0 || out == NULL || fgets(line, sizeof(line), out) == NULL ||
-		(at = strstr(line, "http://")) == NULL)
-		return false;
-	line[strcspn(line, "\n")] = '\0';
-	snprintf(base, sizeof(base), "%s", at);
-	atexit(stop_simulator);
-	return true;
-}
 
 static char reply[65536];
 static size_t reply_length;
@@ -130,7 +57,7 @@ control(const char *path, const char *body)
 	char		url[256];
 	long		status = 0;
 
-	snprintf(url, sizeof(url), "%s/control/%s", base, path);
+	snprintf(url, sizeof(url), "%s/control/%s", simulator_url, path);
 	reply_length = 0;
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
@@ -204,15 +131,15 @@ setup(RspKind kind)
 	memset(&op, 0, sizeof(op));
 	memset(&conv, 0, sizeof(conv));
 	strcpy(op.id, "01890a5d-ac96-774b-bcce-b302099a8057");
-	op.id[0] = 'a' + tests % 6;
-	op.id[1] = '0' + tests / 6 % 10;
-	op.id[2] = '0' + tests / 60 % 10;
+	op.id[0] = 'a' + points() % 6;
+	op.id[1] = '0' + points() / 6 % 10;
+	op.id[2] = '0' + points() / 60 % 10;
 	op.kind = kind;
 	op.state = RSP_STATE_RESERVING;
 	op.release = true;
 	op.options = json_object();
 	op.memo = json_object();
-	op.now_ms = INT64_C(1760000000000) + tests * INT64_C(1000000000);
+	op.now_ms = INT64_C(1760000000000) + points() * INT64_C(1000000000);
 	conv.server = &server;
 	conv.op = &op;
 	requests = 0;
@@ -225,7 +152,6 @@ send_request(void)
 	HttpRequest *request = http_request_create(server.endpoint, action->method, action->path,
 											   action->content_type, action->body,
 											   action->body ? strlen(action->body) : 0, NULL);
-	HttpRequest *done;
 	const HttpAnswer *answer;
 	int			i;
 
@@ -239,17 +165,8 @@ send_request(void)
 	if (op.first_sent_ms == 0)
 		op.first_sent_ms = op.now_ms;
 	http_loop_submit(loop, request);
-	while ((done = http_loop_next_done(loop)) == NULL)
-	{
-		struct pollfd fd;
-		long		ms = http_loop_timeout(loop);
-
-		fd.fd = http_loop_fd(loop);
-		fd.events = POLLIN;
-		poll(&fd, 1, ms < 0 || ms > 1000 ? 1000 : (int) ms);
-		http_loop_run(loop);
-	}
-	answer = http_request_answer(done);
+	request = next_done();
+	answer = http_request_answer(request);
 	if (answer->outcome == HTTP_NOT_SENT)
 	{
 		op.unresolved = false;
@@ -257,7 +174,7 @@ send_request(void)
 	}
 	rsp_conversation_reset(&conv);
 	rsp_es2plus.answer(&conv, answer);
-	http_request_free(done);
+	http_request_free(request);
 }
 
 /* To the operation's end, or until it waits for the device. */
@@ -556,36 +473,27 @@ main(void)
 {
 	HttpEndpointOptions options;
 	char		url[160];
-	char		error[256];
 
-	if (!start_simulator())
-	{
-		printf("1..0 # SKIP no simulator\n");
-		return 0;
-	}
+	if (!simulator_start(NULL))
+		return skip_all("no simulator");
 	memset(&options, 0, sizeof(options));
-	snprintf(url, sizeof(url), "%s/main", base);
+	snprintf(url, sizeof(url), "%s/main", simulator_url);
 	options.base_url = url;
 	options.timeout_ms = 10000;
 	options.connect_timeout_ms = 10000;
 	options.max_answer = 1024 * 1024;
 	options.allow_http = true;
 	options.verify = true;
-	loop = http_loop_create(4, error, sizeof(error));
+	loop_start(4);
 	server.name = "main";
 	server.protocol = RSP_PROTOCOL_ES2PLUS;
 	server.url = url;
 	server.requester_id = "1.3.6.1.4.1.31746";
 	server.timeout_ms = 10000;
 	server.unknown_hold_ms = 3600000;
-	patient = server.endpoint = http_endpoint_create(&options, error, sizeof(error));
+	patient = server.endpoint = endpoint_of(&options);
 	options.timeout_ms = 500;
-	hasty = http_endpoint_create(&options, error, sizeof(error));
-	if (loop == NULL || patient == NULL || hasty == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		return 1;
-	}
+	hasty = endpoint_of(&options);
 	test_sequences();
 	test_codes();
 	rsp_conversation_free(&conv);
@@ -594,6 +502,5 @@ main(void)
 	http_endpoint_release(patient);
 	http_endpoint_release(hasty);
 	http_loop_destroy(loop);
-	printf("1..%d\n", tests);
-	return failed > 0;
+	return finish();
 }

@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,26 +25,14 @@
 #include <unistd.h>
 
 #include "../../src/http/http.h"
+#include "client.h"
 #include "http_server.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
 static int	plain_port;
-static char dir[] = "/tmp/esim_http_XXXXXX";
-static HttpLoop *loop;
 
 /* more patience, for valgrind: ESIM_TEST_SLOW=10 */
 static int	slowness = 1;
-
-static void
-ok(bool good, const char *name)
-{
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-	fflush(stdout);
-}
 
 static int64_t
 now_ms(void)
@@ -82,44 +69,6 @@ plain_options(void)
 	return options;
 }
 
-static HttpEndpoint *
-endpoint_of(const HttpEndpointOptions *options)
-{
-	char		error[200];
-	HttpEndpoint *endpoint = http_endpoint_create(options, error, sizeof(error));
-
-	if (endpoint == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		exit(1);
-	}
-	return endpoint;
-}
-
-/* waits for the next request that is over */
-static HttpRequest *
-next_done(void)
-{
-	int64_t		give_up = now_ms() + 20000;
-	HttpRequest *request;
-
-	http_loop_run(loop);
-	while ((request = http_loop_next_done(loop)) == NULL)
-	{
-		struct pollfd poll_fd = {http_loop_fd(loop), POLLIN, 0};
-		long		timeout = http_loop_timeout(loop);
-
-		if (now_ms() > give_up)
-		{
-			printf("Bail out! the loop does not end its requests\n");
-			exit(1);
-		}
-		poll(&poll_fd, 1, timeout < 0 || timeout > 1000 ? 1000 : (int) timeout);
-		http_loop_run(loop);
-	}
-	return request;
-}
-
 /* keeps the loop going for a while */
 static void
 spin(int ms)
@@ -133,25 +82,6 @@ spin(int ms)
 		poll(&poll_fd, 1, 5);
 		http_loop_run(loop);
 	}
-}
-
-static HttpRequest *
-call(HttpEndpoint *endpoint, const char *method, const char *path,
-	 const char *body, bool asks)
-{
-	HttpRequest *request = http_request_create(endpoint, method, path,
-											   body != NULL ? "application/json" : NULL,
-											   body, body != NULL ? strlen(body) : 0, NULL);
-
-	if (asks)
-		http_request_asks_only(request);
-	http_loop_submit(loop, request);
-	if (next_done() != request)
-	{
-		printf("Bail out! another request than the one submitted\n");
-		exit(1);
-	}
-	return request;
 }
 
 static const char *const outcome_names[] = {"ANSWERED", "NOT_SENT", "LOST", "BAD_ANSWER"};
@@ -598,64 +528,25 @@ test_not_sent(void)
 	http_endpoint_release(endpoint);
 }
 
-static char *
-file_of(const char *name)
-{
-	static char names[8][100];
-	static int	n = 0;
-
-	n = (n + 1) % 8;
-	snprintf(names[n], sizeof(names[n]), "%s/%s", dir, name);
-	return names[n];
-}
-
-static char *
-text_of(const char *name)
-{
-	FILE	   *file = fopen(file_of(name), "r");
-	char	   *text = calloc(1, 65536);
-
-	if (file == NULL || fread(text, 1, 65535, file) == 0)
-		abort();
-	fclose(file);
-	return text;
-}
-
-static void
-run(const char *format, ...)
-{
-	char		command[1000];
-	va_list		args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	if (system(command) != 0)
-	{
-		printf("Bail out! %s\n", command);
-		exit(1);
-	}
-}
-
 static void
 make_certificates(void)
 {
 	static const char ec[] = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
 
-	run("cd %s && openssl req -x509 %s -days 30 -subj '/CN=test CA' -keyout ca.key "
-		"-out ca.pem -addext basicConstraints=critical,CA:TRUE 2>/dev/null", dir, ec);
-	run("cd %s && openssl req -x509 %s -days 30 -subj '/CN=127.0.0.1' -keyout self.key "
-		"-out self.pem -addext subjectAltName=IP:127.0.0.1 2>/dev/null", dir, ec);
-	run("cd %s && openssl req %s -subj '/CN=x' -keyout server.key -out server.csr "
-		"2>/dev/null && echo subjectAltName=IP:127.0.0.1 > good.ext && "
-		"echo subjectAltName=DNS:other.example > wrong.ext", dir, ec);
-	run("cd %s && for i in good wrong; do "
-		"openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
-		"-days 30 -extfile $i.ext -out $i.pem 2>/dev/null || exit 1; done", dir);
+	shell("cd %s && openssl req -x509 %s -days 30 -subj '/CN=test CA' -keyout ca.key "
+		  "-out ca.pem -addext basicConstraints=critical,CA:TRUE 2>/dev/null", dir, ec);
+	shell("cd %s && openssl req -x509 %s -days 30 -subj '/CN=127.0.0.1' -keyout self.key "
+		  "-out self.pem -addext subjectAltName=IP:127.0.0.1 2>/dev/null", dir, ec);
+	shell("cd %s && openssl req %s -subj '/CN=x' -keyout server.key -out server.csr "
+		  "2>/dev/null && echo subjectAltName=IP:127.0.0.1 > good.ext && "
+		  "echo subjectAltName=DNS:other.example > wrong.ext", dir, ec);
+	shell("cd %s && for i in good wrong; do "
+		  "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+		  "-days 30 -extfile $i.ext -out $i.pem 2>/dev/null || exit 1; done", dir);
 	/* OpenSSL 3.4 refuses negative days, and has dates instead */
-	run("cd %s && for past in '-days -1' '-not_before 20200101000000Z -not_after 20200201000000Z'; do "
-		"openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key $past -extfile good.ext "
-		"-out expired.pem 2>/dev/null && exit 0; done; exit 1", dir);
+	shell("cd %s && for past in '-days -1' '-not_before 20200101000000Z -not_after 20200201000000Z'; do "
+		  "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key $past -extfile good.ext "
+		  "-out expired.pem 2>/dev/null && exit 0; done; exit 1", dir);
 }
 
 /* a request that does not come about, and why not */
@@ -689,10 +580,7 @@ raw_peer(const char *said, size_t length, int *port)
 	if (fd < 0 || bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 ||
 		listen(fd, 5) != 0 || getsockname(fd, (struct sockaddr *) &address, &size) != 0 ||
 		(pid = fork()) < 0)
-	{
-		printf("Bail out! no peer\n");
-		exit(1);
-	}
+		bail("no peer");
 	*port = ntohs(address.sin_port);
 	while (pid == 0)
 	{
@@ -759,21 +647,21 @@ test_tls(void)
 	int			i;
 
 	make_certificates();
-	ca = text_of("ca.pem");
-	cert = text_of("good.pem");
-	key = text_of("server.key");
+	ca = text_of("", "ca.pem");
+	cert = text_of("", "good.pem");
+	key = text_of("", "server.key");
 	options.allow_http = false;
-	good_port = server_start(file_of("good.pem"), file_of("server.key"), NULL);
+	good_port = server_start(path_of("good.pem"), path_of("server.key"), NULL);
 	for (i = 0; i < (int) (sizeof(cases) / sizeof(cases[0])); i++)
 	{
-		int			port = server_start(file_of(cases[i].cert), file_of(cases[i].key), NULL);
+		int			port = server_start(path_of(cases[i].cert), path_of(cases[i].key), NULL);
 		long		bytes = server.bytes;
 		const HttpAnswer *answer;
 		char		name[100];
 		bool		good;
 
 		options.base_url = url_of("https", port, "");
-		options.ca_file = file_of(cases[i].ca);
+		options.ca_file = path_of(cases[i].ca);
 		endpoint = endpoint_of(&options);
 		request = call(endpoint, "POST", "/ok", "{}", false);
 		answer = http_request_answer(request);
@@ -790,7 +678,7 @@ test_tls(void)
 	}
 
 	options.base_url = url_of("https", good_port, "");
-	options.ca_file = file_of("ca.pem");
+	options.ca_file = path_of("ca.pem");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok", "{}", HTTP_ANSWERED, 200, NULL);
 	expect(endpoint, "POST", "/second-dies?id=150", "{}", HTTP_LOST, 0, "closed");
@@ -842,7 +730,7 @@ test_tls(void)
 
 	/* a client certificate */
 	options.timeout_ms = 5000;
-	mutual_port = server_start(file_of("good.pem"), file_of("server.key"), file_of("ca.pem"));
+	mutual_port = server_start(path_of("good.pem"), path_of("server.key"), path_of("ca.pem"));
 	options.base_url = url_of("https", mutual_port, "");
 	endpoint = endpoint_of(&options);
 	request = call(endpoint, "POST", "/ok?id=160", "{}", false);
@@ -858,18 +746,18 @@ test_tls(void)
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=text", "{}", HTTP_ANSWERED, 200, NULL);
 	http_endpoint_release(endpoint);
-	options.client_cert = file_of("good.pem");
-	options.client_key = file_of("server.key");
+	options.client_cert = path_of("good.pem");
+	options.client_key = path_of("server.key");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=file", "{}", HTTP_ANSWERED, 200, NULL);
 	http_endpoint_release(endpoint);
-	options.client_key = file_of("ca.key");
+	options.client_key = path_of("ca.key");
 	endpoint = endpoint_of(&options);
 	expect(endpoint, "POST", "/ok?cert=mismatch", "{}", HTTP_NOT_SENT, 0, "client certificate");
 	expect_tls(endpoint, "client certificate or its key cannot be used", "another's key");
 	http_endpoint_release(endpoint);
-	options.client_cert = text_of("self.pem");
-	options.client_key = text_of("self.key");
+	options.client_cert = text_of("", "self.pem");
+	options.client_key = text_of("", "self.key");
 	endpoint = endpoint_of(&options);
 	request = call(endpoint, "POST", "/ok?id=161", "{}", false);
 	ok(http_request_answer(request)->outcome == HTTP_NOT_SENT &&
@@ -1220,49 +1108,26 @@ expect_fault(HttpEndpoint *admin, HttpEndpoint *endpoint, const char *fault,
 static void
 test_simulator(void)
 {
-	const char *program = getenv("RSPSIM") != NULL ? getenv("RSPSIM") : "../rsp/rspsim";
 	HttpEndpointOptions options = plain_options();
 	HttpEndpoint *admin;
 	HttpEndpoint *endpoint;
 	HttpRequest *request;
-	int			pipes[2];
 	char		line[200];
-	char		url[100];
 	char		body[200];
-	FILE	   *output;
-	pid_t		pid;
 	int			i;
 	bool		good;
 
-	if (access(program, X_OK) != 0)
+	if (!simulator_start("--accept-unknown-iccid"))
 	{
-		ok(true, "the simulator # SKIP not built");
+		skip("the simulator", "not built");
 		return;
 	}
-	if (pipe(pipes) != 0 || (pid = fork()) < 0)
-		abort();
-	if (pid == 0)
-	{
-		dup2(pipes[1], 1);
-		close(pipes[0]);
-		close(pipes[1]);
-		execl(program, program, "--port=0", "--parent-watch", "--quiet",
-			  "--accept-unknown-iccid", (char *) NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	output = fdopen(pipes[0], "r");
-	if (fgets(line, sizeof(line), output) == NULL || sscanf(line, "rspsim listening on %99s", url) != 1)
-	{
-		printf("Bail out! the simulator does not start\n");
-		exit(1);
-	}
-	options.base_url = url;
+	options.base_url = simulator_url;
 	options.timeout_ms = 1000 * slowness;
 	admin = endpoint_of(&options);
 	ok(control(admin, "config", "{\"server\":\"main\",\"auth\":{\"client_id\":\"me\","
 			   "\"client_secret\":\"s:e&c r%t\"}}") == 200, "simulator: tokens wanted");
-	snprintf(line, sizeof(line), "%s/main/esim-profile-management/vwip/", url);
+	snprintf(line, sizeof(line), "%s/main/esim-profile-management/vwip/", simulator_url);
 	options.base_url = line;
 	options.auth = HTTP_AUTH_CLIENT_SECRET_BASIC;
 	options.client_id = "me";
@@ -1311,9 +1176,7 @@ test_simulator(void)
 	expect_fault(admin, endpoint, "\"fault\":\"redirect\"", HTTP_ANSWERED, 307);
 	http_endpoint_release(endpoint);
 	http_endpoint_release(admin);
-	kill(pid, SIGTERM);
-	waitpid(pid, NULL, 0);
-	fclose(output);
+	simulator_stop();
 }
 
 /* POST and GET in turn, as the worker does; prints requests per second */
@@ -1390,25 +1253,17 @@ bench(const char *url, int requests, int connections)
 int
 main(int argc, char **argv)
 {
-	char		error[200];
-
 	if (argc == 5 && strcmp(argv[1], "bench") == 0)
 		return bench(argv[2], atoi(argv[3]), atoi(argv[4]));
 
 	if (getenv("ESIM_TEST_SLOW") != NULL)
 		slowness = atoi(getenv("ESIM_TEST_SLOW"));
-	if (mkdtemp(dir) == NULL)
-		return 1;
+	scratch_make();
 	setenv("http_proxy", "http://127.0.0.1:1/", 1);
 	setenv("https_proxy", "http://127.0.0.1:1/", 1);
 	setenv("ALL_PROXY", "http://127.0.0.1:1/", 1);
 	plain_port = server_start(NULL, NULL, NULL);
-	loop = http_loop_create(64, error, sizeof(error));
-	if (loop == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		return 1;
-	}
+	loop_start(64);
 	ok(http_loop_timeout(loop) == -1 && http_loop_next_done(loop) == NULL, "an empty loop");
 	test_endpoints();
 	test_options();
@@ -1423,7 +1278,6 @@ main(int argc, char **argv)
 	test_many();
 	test_simulator();
 	http_loop_destroy(loop);
-	run("rm -rf %s", dir);
-	printf("1..%d\n", tests);
-	return failures > 0;
+	scratch_remove();
+	return finish();
 }

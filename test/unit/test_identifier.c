@@ -1,9 +1,6 @@
 /*
  * test_identifier.c
  *		Unit tests of the identifier parsers; prints TAP.
- *
- *	cc -I src/identifier test/unit/test_identifier.c \
- *		src/identifier/{eid,iccid,activation_code}.c && ./a.out
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,18 +8,8 @@
 #include "activation_code.h"
 #include "eid.h"
 #include "iccid.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *name)
-{
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-}
 
 static IccidStatus
 iccid_status(const char *text, size_t len, int *position)
@@ -178,6 +165,5 @@ main(void)
 	test_iccid();
 	test_eid();
 	test_activation_code();
-	printf("1..%d\n", tests);
-	return failures > 0;
+	return finish();
 }

@@ -8,14 +8,10 @@
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
-#include <poll.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <jansson.h>
@@ -25,13 +21,11 @@
 #include <openssl/pem.h>
 
 #include "http/http_internal.h"
+#include "client.h"
 #include "http_server.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
 static int	plain_port;
-static char dir[] = "/tmp/esim_jwt_XXXXXX";
-static HttpLoop *loop;
 
 /* the clock of this program may be wrong */
 static time_t clock_offset = 0;
@@ -48,88 +42,24 @@ time(time_t *result)
 	return now.tv_sec;
 }
 
-static bool
-ok(bool good, const char *format,...)
-{
-	char		name[300];
-	va_list		args;
-
-	va_start(args, format);
-	vsnprintf(name, sizeof(name), format, args);
-	va_end(args);
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-	fflush(stdout);
-	return good;
-}
-
-static void
-bail(const char *why)
-{
-	printf("Bail out! %s\n", why);
-	exit(1);
-}
-
-static void
-run(const char *format,...)
-{
-	char		command[1000];
-	va_list		args;
-
-	va_start(args, format);
-	if (vsnprintf(command, sizeof(command), format, args) >= (int) sizeof(command))
-		abort();
-	va_end(args);
-	if (system(command) != 0)
-		bail(command);
-}
-
-static char *
-path_of(const char *name)
-{
-	static char names[8][100];
-	static int	n = 0;
-
-	n = (n + 1) % 8;
-	snprintf(names[n], sizeof(names[n]), "%s/%s", dir, name);
-	return names[n];
-}
-
-/* what the file holds, with text in front; never freed */
-static char *
-text_of(const char *front, const char *name)
-{
-	FILE	   *file = fopen(path_of(name), "r");
-	char	   *text = calloc(1, 65536);
-	size_t		length = strlen(front);
-
-	strcpy(text, front);
-	if (file == NULL || fread(text + length, 1, 65535 - length, file) == 0)
-		bail(name);
-	fclose(file);
-	return text;
-}
-
 static void
 make_keys(void)
 {
-	run("cd %s && exec 2>/dev/null"
-		" && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key"
-		" && openssl rsa -in rsa.key -traditional -out rsa1.key && openssl rsa -in rsa.key -pubout -out rsa.pub"
-		" && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key"
-		" && openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key", dir);
-	run("cd %s && exec 2>/dev/null"
-		" && openssl ecparam -name prime256v1 -genkey -out ec1.key"
-		" && openssl pkcs8 -topk8 -nocrypt -in ec1.key -out ec.key && openssl ec -in ec1.key -pubout -out ec.pub"
-		" && openssl ecparam -name secp384r1 -genkey -noout -out p384.key"
-		" && openssl genpkey -algorithm ed25519 -out ed.key"
-		" && openssl pkcs8 -topk8 -passout pass:x -in ec1.key -out locked.key"
-		" && openssl rsa -in rsa.key -traditional -aes128 -passout pass:x -out locked1.key"
-		" && openssl req -x509 -key ec1.key -subj /CN=127.0.0.1 -days 2 -addext subjectAltName=IP:127.0.0.1 -out ec.pem"
-		" && echo '-----BEGIN PRIVATE KEY-----' > broken.key && echo 'AAAA' >> broken.key"
-		" && echo '-----END PRIVATE KEY-----' >> broken.key && echo > empty.key", dir);
+	shell("cd %s && exec 2>/dev/null"
+		  " && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key"
+		  " && openssl rsa -in rsa.key -traditional -out rsa1.key && openssl rsa -in rsa.key -pubout -out rsa.pub"
+		  " && openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out small.key"
+		  " && openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.key", dir);
+	shell("cd %s && exec 2>/dev/null"
+		  " && openssl ecparam -name prime256v1 -genkey -out ec1.key"
+		  " && openssl pkcs8 -topk8 -nocrypt -in ec1.key -out ec.key && openssl ec -in ec1.key -pubout -out ec.pub"
+		  " && openssl ecparam -name secp384r1 -genkey -noout -out p384.key"
+		  " && openssl genpkey -algorithm ed25519 -out ed.key"
+		  " && openssl pkcs8 -topk8 -passout pass:x -in ec1.key -out locked.key"
+		  " && openssl rsa -in rsa.key -traditional -aes128 -passout pass:x -out locked1.key"
+		  " && openssl req -x509 -key ec1.key -subj /CN=127.0.0.1 -days 2 -addext subjectAltName=IP:127.0.0.1 -out ec.pem"
+		  " && echo '-----BEGIN PRIVATE KEY-----' > broken.key && echo 'AAAA' >> broken.key"
+		  " && echo '-----END PRIVATE KEY-----' >> broken.key && echo > empty.key", dir);
 }
 
 /* ---- assertions ---- */
@@ -223,14 +153,14 @@ check_assertion(const char *name, const char *assertion, const char *algorithm,
 	long long	exp = json_integer_value(json_object_get(claims, "exp"));
 	long long	now = (long long) time(NULL);
 
-	ok(is_text(header, "alg", algorithm) && is_text(header, "typ", "JWT") &&
-	   (kid != NULL ? is_text(header, "kid", kid) && json_object_size(header) == 3 :
-		json_object_size(header) == 2), "%s: header", name);
-	ok(is_text(claims, "iss", client) && is_text(claims, "sub", client) &&
-	   is_text(claims, "aud", audience) && json_object_size(claims) == 6, "%s: who and to whom", name);
-	ok(iat >= now - 20 && iat <= now && exp > iat && exp <= iat + 300,
-	   "%s: lives 300 seconds at most", name);
-	ok(verifies(assertion, public_key), "%s: the signature verifies", name);
+	check(is_text(header, "alg", algorithm) && is_text(header, "typ", "JWT") &&
+		  (kid != NULL ? is_text(header, "kid", kid) && json_object_size(header) == 3 :
+		   json_object_size(header) == 2), "%s: header", name);
+	check(is_text(claims, "iss", client) && is_text(claims, "sub", client) &&
+		  is_text(claims, "aud", audience) && json_object_size(claims) == 6, "%s: who and to whom", name);
+	check(iat >= now - 20 && iat <= now && exp > iat && exp <= iat + 300,
+		  "%s: lives 300 seconds at most", name);
+	check(verifies(assertion, public_key), "%s: the signature verifies", name);
 	json_decref(header);
 	json_decref(claims);
 }
@@ -291,7 +221,7 @@ test_signer(void)
 		signer = http_signer_create(good[i].client, good[i].path ? path_of(good[i].key) :
 									text_of(good[i].front, good[i].key), good[i].kid,
 									error, sizeof(error));
-		if (!ok(signer != NULL, "%s: taken", good[i].name))
+		if (!check(signer != NULL, "%s: taken", good[i].name))
 		{
 			printf("# %s\n", error);
 			continue;
@@ -306,7 +236,7 @@ test_signer(void)
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 	{
 		signer = http_signer_create("me", path_of(bad[i].key), NULL, error, sizeof(error));
-		if (!ok(signer == NULL && strstr(error, bad[i].error) != NULL, "%s: refused", bad[i].name))
+		if (!check(signer == NULL && strstr(error, bad[i].error) != NULL, "%s: refused", bad[i].name))
 			printf("# %s\n", error);
 		http_signer_free(signer);
 	}
@@ -354,51 +284,14 @@ plain_options(void)
 	return options;
 }
 
-static HttpEndpoint *
-endpoint_of(const HttpEndpointOptions *options)
-{
-	char		error[200];
-	HttpEndpoint *endpoint = http_endpoint_create(options, error, sizeof(error));
-
-	if (endpoint == NULL)
-		bail(error);
-	return endpoint;
-}
-
-static HttpRequest *
-call(HttpEndpoint *endpoint, const char *method, const char *path, const char *body)
-{
-	HttpRequest *request = http_request_create(endpoint, method, path,
-											   body != NULL ? "application/json" : NULL,
-											   body, body != NULL ? strlen(body) : 0, NULL);
-	HttpRequest *done;
-	int			turns = 0;
-
-	http_loop_submit(loop, request);
-	http_loop_run(loop);
-	while ((done = http_loop_next_done(loop)) == NULL)
-	{
-		struct pollfd poll_fd = {http_loop_fd(loop), POLLIN, 0};
-		long		timeout = http_loop_timeout(loop);
-
-		if (++turns > 100000)
-			bail("the loop does not end its requests");
-		poll(&poll_fd, 1, timeout < 0 || timeout > 100 ? 100 : (int) timeout);
-		http_loop_run(loop);
-	}
-	if (done != request)
-		bail("another request than the one submitted");
-	return request;
-}
-
 /* one request that is answered */
 static void
 answered(const char *name, HttpEndpoint *endpoint, const char *path)
 {
-	HttpRequest *request = call(endpoint, "GET", path, NULL);
+	HttpRequest *request = call(endpoint, "GET", path, NULL, false);
 	const HttpAnswer *answer = http_request_answer(request);
 
-	if (!ok(answer->outcome == HTTP_ANSWERED && answer->status == 200, "%s", name))
+	if (!check(answer->outcome == HTTP_ANSWERED && answer->status == 200, "%s", name))
 		printf("# %d %d \"%s\"\n", answer->outcome, answer->status, answer->error);
 	http_request_free(request);
 }
@@ -407,12 +300,12 @@ answered(const char *name, HttpEndpoint *endpoint, const char *path)
 static void
 unauthorized(const char *name, HttpEndpoint *endpoint, int status, const char *error)
 {
-	HttpRequest *request = call(endpoint, "POST", "/api?id=1", "{}");
+	HttpRequest *request = call(endpoint, "POST", "/api?id=1", "{}", false);
 	const HttpAnswer *answer = http_request_answer(request);
 
-	if (!ok(answer->outcome == HTTP_NOT_SENT && answer->auth_failed &&
-			answer->auth_status == status && strstr(answer->error, error) != NULL &&
-			server_count(1) == 0, "%s", name))
+	if (!check(answer->outcome == HTTP_NOT_SENT && answer->auth_failed &&
+			   answer->auth_status == status && strstr(answer->error, error) != NULL &&
+			   server_count(1) == 0, "%s", name))
 		printf("# %d %d %d \"%s\"\n", answer->outcome, answer->status, answer->auth_status,
 			   answer->error);
 	http_request_free(request);
@@ -706,7 +599,7 @@ control(const char *base, const char *what, const char *body)
 	options.base_url = base;
 	endpoint = endpoint_of(&options);
 	snprintf(path, sizeof(path), "/control/%s", what);
-	request = call(endpoint, "POST", path, body);
+	request = call(endpoint, "POST", path, body, false);
 	if (http_request_answer(request)->status != 200)
 		bail(http_request_answer(request)->body);
 	http_request_free(request);
@@ -721,7 +614,7 @@ ask(const HttpEndpointOptions *options)
 {
 	HttpEndpoint *endpoint = endpoint_of(options);
 	HttpRequest *request = call(endpoint, "POST", "/retrieve-status",
-								"{\"esimProfile\":{\"eid\":\"89049032000000000000000000000140\"}}");
+								"{\"esimProfile\":{\"eid\":\"89049032000000000000000000000140\"}}", false);
 	const HttpAnswer *answer = http_request_answer(request);
 	int			status = answer->status;
 
@@ -749,38 +642,18 @@ trust(const char *base, const char *public_key)
 static void
 test_simulator(void)
 {
-	const char *program = getenv("ESIM_RSPSIM") != NULL ? getenv("ESIM_RSPSIM") : "../rsp/rspsim";
 	HttpEndpointOptions options = plain_options();
-	char		line[200];
-	char		base[100];
+	const char *base = simulator_url;
 	char		url[200];
 	char		config_url[200];
 	char		token_url[200];
-	FILE	   *output;
-	int			pipes[2];
-	pid_t		pid;
 	int			i;
 
-	if (access(program, X_OK) != 0)
+	if (!simulator_start(NULL))
 	{
-		ok(true, "the simulator # SKIP not built");
+		skip("the simulator", "not built");
 		return;
 	}
-	if (pipe(pipes) != 0 || (pid = fork()) < 0)
-		abort();
-	if (pid == 0)
-	{
-		dup2(pipes[1], 1);
-		close(pipes[0]);
-		close(pipes[1]);
-		execl(program, program, "--port=0", "--parent-watch", "--quiet", (char *) NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	output = fdopen(pipes[0], "r");
-	if (fgets(line, sizeof(line), output) == NULL ||
-		sscanf(line, "rspsim listening on %99s", base) != 1)
-		bail("the simulator does not start");
 
 	snprintf(url, sizeof(url), "%s/main/esim-profile-management/vwip", base);
 	snprintf(config_url, sizeof(config_url), "%s/main/.well-known/openid-configuration", base);
@@ -797,21 +670,21 @@ test_simulator(void)
 		trust(base, i == 0 ? "rsa.pub" : "ec.pub");
 		options.private_key = path_of(i == 0 ? "rsa.key" : "ec.key");
 		options.key_id = "k1";
-		ok(ask(&options) == 200, "simulator: %s, discovery", algorithm);
+		check(ask(&options) == 200, "simulator: %s, discovery", algorithm);
 		options.private_key = path_of(i == 0 ? "ec.key" : "rsa.key");
-		ok(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, another key", algorithm);
-		run("cd %s && openssl genpkey -algorithm %s -out other.key 2>/dev/null", dir, i == 0 ?
-			"RSA" : "EC -pkeyopt ec_paramgen_curve:P-256");
+		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, another key", algorithm);
+		shell("cd %s && openssl genpkey -algorithm %s -out other.key 2>/dev/null", dir, i == 0 ?
+			  "RSA" : "EC -pkeyopt ec_paramgen_curve:P-256");
 		options.private_key = path_of("other.key");
-		ok(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, a key that is not ours", algorithm);
+		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, a key that is not ours", algorithm);
 		options.private_key = path_of(i == 0 ? "rsa.key" : "ec.key");
 		options.audience = "https://elsewhere.example/token";
-		ok(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, wrong audience", algorithm);
+		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, wrong audience", algorithm);
 		options.audience = token_url;
-		ok(ask(&options) == 200, "simulator: %s, audience", algorithm);
+		check(ask(&options) == 200, "simulator: %s, audience", algorithm);
 		options.audience = NULL;
 		options.client_id = "another";
-		ok(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, another client", algorithm);
+		check(ask(&options) == 0 && last_auth_status == 401, "simulator: %s, another client", algorithm);
 		options.client_id = "esim-client";
 	}
 	clock_offset = -1000;
@@ -827,30 +700,22 @@ test_simulator(void)
 	ok(ask(&options) == 403, "simulator: a scope that does not do");
 	options.scope = "nonsense";
 	ok(ask(&options) == 0 && last_auth_status == 400, "simulator: a scope that is unknown");
-	kill(pid, SIGTERM);
-	waitpid(pid, NULL, 0);
-	fclose(output);
+	simulator_stop();
 }
 
 int
 main(void)
 {
-	char		error[200];
-
-	if (mkdtemp(dir) == NULL)
-		return 1;
+	scratch_make();
 	make_keys();
 	plain_port = server_start(NULL, NULL, NULL);
-	loop = http_loop_create(16, error, sizeof(error));
-	if (loop == NULL)
-		bail(error);
+	loop_start(16);
 	test_signer();
 	test_token_request();
 	test_discovery();
 	test_tls();
 	test_simulator();
 	http_loop_destroy(loop);
-	run("rm -rf %s", dir);
-	printf("1..%d\n", tests);
-	return failures > 0;
+	scratch_remove();
+	return finish();
 }

@@ -12,18 +12,8 @@
 #include <string.h>
 
 #include "../../src/operation/project.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *name)
-{
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-}
 
 /* ------------------------------------------------------------------------
  * Cells
@@ -411,6 +401,5 @@ main(void)
 	test_lockout();
 	test_changes();
 	test_sims();
-	printf("1..%d\n", tests);
-	return failures ? 1 : 0;
+	return finish();
 }

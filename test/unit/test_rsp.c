@@ -12,18 +12,8 @@
 
 #include "../../src/rsp/rsp.h"
 #include "../../src/rsp/json.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *name)
-{
-	tests++;
-	if (!good)
-		failures++;
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, name);
-}
 
 static void
 test_names(void)
@@ -215,6 +205,5 @@ main(void)
 	test_actions();
 	test_backoff();
 	test_json();
-	printf("1..%d\n", tests);
-	return failures > 0;
+	return finish();
 }

@@ -23,27 +23,8 @@
 #include "event/message.h"
 #include "http/http.h"
 #include "rsp/rsp.h"
+#include "tap.h"
 
-static int	tests = 0;
-static int	failures = 0;
-
-static void
-ok(bool good, const char *format, const char *argument)
-{
-	char		line[256];
-	char	   *c;
-
-	tests++;
-	if (!good)
-		failures++;
-	snprintf(line, sizeof(line), format, argument);
-	for (c = line; *c; c++)
-	{
-		if ((unsigned char) *c < 0x20 || (unsigned char) *c >= 0x7f || *c == '#')
-			*c = '?';
-	}
-	printf("%sok %d - %s\n", good ? "" : "not ", tests, line);
-}
 
 /* ------------------------------------------------------------------------
  * Addresses
@@ -93,12 +74,12 @@ test_addresses(void)
 	size_t		i;
 
 	for (i = 0; i < sizeof(private) / sizeof(private[0]); i++)
-		ok(private_text(private[i]), "%s is private", private[i]);
+		check(private_text(private[i]), "%s is private", private[i]);
 	for (i = 0; i < sizeof(public) / sizeof(public[0]); i++)
-		ok(!private_text(public[i]), "%s is public", public[i]);
+		check(!private_text(public[i]), "%s is public", public[i]);
 	memset(&un, 0, sizeof(un));
 	un.sa_family = AF_UNIX;
-	ok(sink_address_is_private(&un, sizeof(un)), "%s is no way out", "another family of addresses");
+	check(sink_address_is_private(&un, sizeof(un)), "%s is no way out", "another family of addresses");
 }
 
 /* ------------------------------------------------------------------------
@@ -140,21 +121,21 @@ test_urls(void)
 
 	for (i = 0; i < sizeof(private_urls) / sizeof(private_urls[0]); i++)
 	{
-		ok(sink_check(private_urls[i], "", false, NULL, NULL, 0) != SINK_ALLOWED,
-		   "%s is refused", private_urls[i]);
-		ok(sink_check(private_urls[i], "*", false, NULL, NULL, 0) != SINK_ALLOWED,
-		   "%s is refused though any host is listed", private_urls[i]);
+		check(sink_check(private_urls[i], "", false, NULL, NULL, 0) != SINK_ALLOWED,
+			  "%s is refused", private_urls[i]);
+		check(sink_check(private_urls[i], "*", false, NULL, NULL, 0) != SINK_ALLOWED,
+			  "%s is refused though any host is listed", private_urls[i]);
 	}
 	for (i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++)
-		ok(sink_check(invalid[i], "*", true, NULL, reason, sizeof(reason)) == SINK_INVALID &&
-		   reason[0] != '\0', "%.40s is no URL", invalid[i]);
+		check(sink_check(invalid[i], "*", true, NULL, reason, sizeof(reason)) == SINK_INVALID &&
+			  reason[0] != '\0', "%.40s is no URL", invalid[i]);
 	memset(long_url, 'a', sizeof(long_url));
 	memcpy(long_url, "https://example.com/", 20);
 	long_url[sizeof(long_url) - 1] = '\0';
-	ok(sink_check(long_url, "", false, NULL, NULL, 0) == SINK_INVALID, "%s", "too long");
+	ok(sink_check(long_url, "", false, NULL, NULL, 0) == SINK_INVALID, "too long");
 
 #define VERDICT(url, allow, private, verdict) \
-	ok(sink_check(url, allow, private, NULL, NULL, 0) == (verdict), "%s", url " with " #allow " is " #verdict)
+	check(sink_check(url, allow, private, NULL, NULL, 0) == (verdict), "%s", url " with " #allow " is " #verdict)
 	VERDICT("https://example.com/x", NULL, false, SINK_ALLOWED);
 	VERDICT("https://example.com/x", "", false, SINK_ALLOWED);
 	VERDICT("http://example.com/x", "", false, SINK_NOT_HTTPS);
@@ -187,25 +168,25 @@ test_urls(void)
 #undef VERDICT
 
 	ok(sink_check("https://Example.com/a/b?c=d", "", false, &route, NULL, 0) == SINK_ALLOWED &&
-	   strcmp(route.target, "/a/b?c=d") == 0 && !route.plain_http, "%s", "the rest of the URL is kept as it is");
+	   strcmp(route.target, "/a/b?c=d") == 0 && !route.plain_http, "the rest of the URL is kept as it is");
 	ok(sink_check("https://example.com?x", "", false, &route, NULL, 0) == SINK_ALLOWED &&
-	   strcmp(route.target, "?x") == 0, "%s", "also without a path");
+	   strcmp(route.target, "?x") == 0, "also without a path");
 	ok(sink_check("https://0x08080808/", "", false, &route, NULL, 0) == SINK_ALLOWED &&
-	   strcmp(route.origin, "https://8.8.8.8:443") == 0, "%s", "what is checked is what is connected to");
+	   strcmp(route.origin, "https://8.8.8.8:443") == 0, "what is checked is what is connected to");
 	ok(sink_check("http://h.example/", "h.example", true, &route, NULL, 0) == SINK_ALLOWED &&
-	   route.only_private, "%s", "http without http:// in the list: at private addresses only");
+	   route.only_private, "http without http:// in the list: at private addresses only");
 	ok(sink_check("http://h.example/", "http://h.example", true, &route, NULL, 0) == SINK_ALLOWED &&
-	   !route.only_private, "%s", "http:// in the list: anywhere");
+	   !route.only_private, "http:// in the list: anywhere");
 
-	ok(sink_allow_valid("", reason, sizeof(reason)), "%s", "an empty list");
+	ok(sink_allow_valid("", reason, sizeof(reason)), "an empty list");
 	ok(sink_allow_valid("a.example, *.b.example:8443, http://c.example:*, [::1]:80, *", reason, sizeof(reason)),
-	   "%s", "a list of all forms");
-	ok(!sink_allow_valid("a b", reason, sizeof(reason)), "%s", "a blank within");
-	ok(!sink_allow_valid("https://a/path", reason, sizeof(reason)), "%s", "a path");
-	ok(!sink_allow_valid("a*.example", reason, sizeof(reason)), "%s", "a star within a label");
-	ok(!sink_allow_valid("a.example:0", reason, sizeof(reason)), "%s", "port 0");
-	ok(!sink_allow_valid("[::1", reason, sizeof(reason)), "%s", "half a bracket");
-	ok(!sink_allow_valid("ftp://a.example", reason, sizeof(reason)), "%s", "another scheme");
+	   "a list of all forms");
+	ok(!sink_allow_valid("a b", reason, sizeof(reason)), "a blank within");
+	ok(!sink_allow_valid("https://a/path", reason, sizeof(reason)), "a path");
+	ok(!sink_allow_valid("a*.example", reason, sizeof(reason)), "a star within a label");
+	ok(!sink_allow_valid("a.example:0", reason, sizeof(reason)), "port 0");
+	ok(!sink_allow_valid("[::1", reason, sizeof(reason)), "half a bracket");
+	ok(!sink_allow_valid("ftp://a.example", reason, sizeof(reason)), "another scheme");
 }
 
 /* ------------------------------------------------------------------------
@@ -280,7 +261,7 @@ test_filter(void)
 		bind(fd, (struct sockaddr *) &address, sizeof(address)) != 0 || listen(fd, 16) != 0 ||
 		getsockname(fd, (struct sockaddr *) &address, &length) != 0)
 	{
-		ok(true, "%s", "skipped: no IPv6 here");
+		ok(true, "skipped: no IPv6 here");
 		return;
 	}
 	for (i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
@@ -292,10 +273,10 @@ test_filter(void)
 		snprintf(url, sizeof(url), "http://%s:%d", hosts[i], ntohs(address.sin6_port));
 		asked = 0;
 		answer = request_once(url, true, &request);
-		ok(answer.outcome == HTTP_NOT_SENT && poll(&pfd, 1, 30) == 0,
-		   "%s: nothing is connected", hosts[i]);
-		ok(answer.address_refused || asked == 0 || strstr(answer.error, "resolve") != NULL,
-		   "%s: the reason is known", hosts[i]);
+		check(answer.outcome == HTTP_NOT_SENT && poll(&pfd, 1, 30) == 0,
+			  "%s: nothing is connected", hosts[i]);
+		check(answer.address_refused || asked == 0 || strstr(answer.error, "resolve") != NULL,
+			  "%s: the reason is known", hosts[i]);
 		http_request_free(request);
 	}
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d", ntohs(address.sin6_port));
@@ -304,7 +285,7 @@ test_filter(void)
 		HttpAnswer	answer = request_once(url, false, &request);
 		struct pollfd pfd = {fd, POLLIN, 0};
 
-		ok(answer.outcome == HTTP_LOST && poll(&pfd, 1, 1000) == 1, "%s", "without the filter it is connected");
+		ok(answer.outcome == HTTP_LOST && poll(&pfd, 1, 1000) == 1, "without the filter it is connected");
 		http_request_free(request);
 	}
 	close(fd);
@@ -338,8 +319,8 @@ test_messages(void)
 	json = json_loads(text, 0, NULL);
 	data = json_object_get(json, "data");
 #define IS(object, key, value) \
-	ok(json_object_get(object, key) != NULL && \
-	   strcmp(json_string_value(json_object_get(object, key)), value) == 0, "%s", key " is " value)
+	check(json_object_get(object, key) != NULL && \
+		  strcmp(json_string_value(json_object_get(object, key)), value) == 0, "%s", key " is " value)
 	IS(json, "specversion", "1.0");
 	IS(json, "type", "com.camara.esim-management.vwip.operation-completed");
 	IS(json, "source", "https://api.example.com/esim/vwip");
@@ -352,7 +333,7 @@ test_messages(void)
 	IS(json_object_get(data, "esim"), "iccid", "8901260123456789012");
 	IS(json_object_get(data, "result"), "outcome", "success");
 	IS(json_object_get(data, "result"), "completedAt", "2026-02-25T10:30:00.000Z");
-	ok(json_object_get(data, "error") == NULL, "%s", "no error");
+	ok(json_object_get(data, "error") == NULL, "no error");
 	json_decref(json);
 	free(text);
 
@@ -361,7 +342,7 @@ test_messages(void)
 			  "&OperationId=0190f0e0-0000-7000-8000-000000000001&Operation=enable&Status=completed"
 			  "&Result=SUCCESS&Eid=89049032000000000000000000000001&Iccid=8901260123456789012"
 			  "&CompletedAt=2026-02-25T10%3A30%3A00.000Z&Correlator=a%20b%26c%3D%C3%A4") == 0,
-	   "%s", "form fields");
+	   "form fields");
 	free(text);
 
 	event.kind = "reserve";
@@ -370,35 +351,35 @@ test_messages(void)
 	event.error_code = "OUTCOME_UNKNOWN";
 	event.error_message = "no \"answer\"\r\nX-Injected: 1";
 	text = sink_cloudevent(&event);
-	ok(strchr(text, '\r') == NULL && strchr(text, '\n') == NULL, "%s", "control characters are escaped");
+	ok(strchr(text, '\r') == NULL && strchr(text, '\n') == NULL, "control characters are escaped");
 	json = json_loads(text, 0, NULL);
 	data = json_object_get(json, "data");
 	IS(json, "type", "esim.operation-completed");
 	IS(data, "status", "completed");
 	IS(json_object_get(data, "error"), "code", "OUTCOME_UNKNOWN");
-	ok(json_integer_value(json_object_get(json_object_get(data, "error"), "status")) == 504, "%s", "with a status");
-	ok(json_object_get(data, "result") == NULL, "%s", "no result");
-	ok(json_object_get(json_object_get(data, "esim"), "iccid") == NULL, "%s", "the schema has no ICCID of 18 digits");
+	ok(json_integer_value(json_object_get(json_object_get(data, "error"), "status")) == 504, "with a status");
+	ok(json_object_get(data, "result") == NULL, "no result");
+	ok(json_object_get(json_object_get(data, "esim"), "iccid") == NULL, "the schema has no ICCID of 18 digits");
 	json_decref(json);
 	free(text);
 	text = sink_form(&event);
 	ok(strchr(text, '\r') == NULL && strchr(text, '\n') == NULL && strchr(text, ' ') == NULL,
-	   "%s", "in form fields too");
+	   "in form fields too");
 	free(text);
 	event.error_message = "\xff\xfe";
-	ok(sink_cloudevent(&event) == NULL, "%s", "broken UTF-8 makes no message");
+	ok(sink_cloudevent(&event) == NULL, "broken UTF-8 makes no message");
 #undef IS
 
 	ok(sink_error_status("INCOMPATIBLE_STATE") == 409 && sink_error_status("EXPIRED") == 504 &&
 	   sink_error_status("IDENTIFIER_NOT_FOUND") == 404 && sink_error_status("x") == 500 &&
-	   sink_error_status(NULL) == 500, "%s", "status of codes");
+	   sink_error_status(NULL) == 500, "status of codes");
 
-	ok(sink_parse_time("2026-02-25T10:30:00Z", &seconds) && seconds == 1772015400, "%s", "RFC 3339");
-	ok(sink_parse_time("2026-02-25T11:30:00.123456+01:00", &seconds) && seconds == 1772015400, "%s", "with an offset");
+	ok(sink_parse_time("2026-02-25T10:30:00Z", &seconds) && seconds == 1772015400, "RFC 3339");
+	ok(sink_parse_time("2026-02-25T11:30:00.123456+01:00", &seconds) && seconds == 1772015400, "with an offset");
 	ok(!sink_parse_time("2026-02-25", &seconds) && !sink_parse_time("2026-02-25T10:30:00", &seconds) &&
 	   !sink_parse_time("2026-13-25T10:30:00Z", &seconds) && !sink_parse_time("2026-02-25T25:30:00Z", &seconds) &&
 	   !sink_parse_time("2026-02-25T10:30:00Zx", &seconds) && !sink_parse_time("", &seconds) &&
-	   !sink_parse_time("tomorrow", &seconds), "%s", "what is no time");
+	   !sink_parse_time("tomorrow", &seconds), "what is no time");
 }
 
 static void
@@ -412,30 +393,30 @@ test_credentials(void)
 
 	/* the example of the Standard Webhooks specification */
 	length = sink_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", key);
-	ok(length == 24, "%s", "a secret of 24 bytes");
-	ok(sink_signature(key, length, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, strlen(body), signature) &&
-	   strcmp(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=") == 0, "%s", signature);
-	ok(sink_secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", key) == 24, "%s", "without whsec_");
+	ok(length == 24, "a secret of 24 bytes");
+	check(sink_signature(key, length, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, strlen(body), signature) &&
+		  strcmp(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=") == 0, "%s", signature);
+	ok(sink_secret("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", key) == 24, "without whsec_");
 	ok(sink_secret("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", key) == 32 && key[31] == 31,
-	   "%s", "with padding");
+	   "with padding");
 	ok(sink_secret("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", key) == 32 && key[31] == 31,
-	   "%s", "and with padding left out");
+	   "and with padding left out");
 	ok(sink_secret("", key) == 0 && sink_secret("whsec_", key) == 0 && sink_secret("whsec_AAAA", key) == 0 &&
 	   sink_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS!", key) == 0 &&
-	   sink_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw=", key) == 0, "%s", "what is no secret");
+	   sink_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw=", key) == 0, "what is no secret");
 	memset(token, 'A', sizeof(token));
 	token[100] = '\0';
-	ok(sink_secret(token, key) == 0, "%s", "a secret too long");
+	ok(sink_secret(token, key) == 0, "a secret too long");
 
-	ok(sink_token_valid("eyJhbGciOiJIUzI1NiJ9.e30.x-_~+/="), "%s", "a token");
+	ok(sink_token_valid("eyJhbGciOiJIUzI1NiJ9.e30.x-_~+/="), "a token");
 	ok(!sink_token_valid("") && !sink_token_valid("a b") && !sink_token_valid("a\r\nX: y") &&
 	   !sink_token_valid("a\n") && !sink_token_valid("\xc3\xa4") && !sink_token_valid("a\x7f"),
-	   "%s", "what is no token");
+	   "what is no token");
 	memset(token, 'A', sizeof(token));
 	token[SINK_MAX_TOKEN + 1] = '\0';
-	ok(!sink_token_valid(token), "%s", "a token too long");
+	ok(!sink_token_valid(token), "a token too long");
 	token[SINK_MAX_TOKEN] = '\0';
-	ok(sink_token_valid(token), "%s", "a token just not too long");
+	ok(sink_token_valid(token), "a token just not too long");
 }
 
 int
@@ -446,6 +427,5 @@ main(void)
 	test_filter();
 	test_messages();
 	test_credentials();
-	printf("1..%d\n", tests);
-	return failures > 0;
+	return finish();
 }

@@ -3,15 +3,9 @@
  *		Tests of the Super SIM driver and of its callbacks, without a network.
  *		Prints TAP.
  *
- *	cc -g -I src -I src/rsp test/unit/test_twilio.c src/rsp/{twilio,twilio_event,rsp}.c \
- *		... src/identifier/activation_code.c -ljansson -o test_twilio && ./test_twilio
- *
- * A worker is played by begin() and answer(): it commits (copies) the
- * operation before each request that acts and at the end of each turn, as the
- * real one does, so that a crash is a return to the last copy; it also says
- * which candidates no row of esim knows.  A model of the server keeps profiles,
- * Sims and Fleets, refuses what the OpenAPI refuses and counts effects; every
- * request of every sequence is lost there in every way.
+ * The worker also says which candidates no row of esim knows.  A model of the
+ * server keeps profiles, Sims and Fleets, refuses what the OpenAPI refuses and
+ * counts effects; every request of every sequence is lost there in every way.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,9 +13,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "json.h"
-#include "rsp.h"
-#include "json.h"
+#include "known.h"
+#include "tap.h"
+#include "worker.h"
 #include "twilio_event.h"
 
 #define EID1 "89049032000000000000000000000001"
@@ -36,63 +30,21 @@
 #define HF1 "HF00000000000000000000000000000001"
 #define HF2 "HF00000000000000000000000000000002"
 #define AC "AC00000000000000000000000000000000"
-#define OPID "0199b0f0-a400-774b-bcce-b302099a8057"	/* at T0 */
+#define OPID "0199b0f0-a400-774b-bcce-b302099a8057"	/* at T1 */
 #define CODE "1$SM-DP-PLUS.TWILIO.COM$AAAAA-BBBBB-CCCCC-DDDDD-EEEEE"
-#define T0 INT64_C(1759610184704)
+#define T1 INT64_C(1759610184704)
 
 #define SECOND INT64_C(1000)
-#define HOUR INT64_C(3600000)
-
-static int	tests = 0;
-static int	failed = 0;
-
-static bool check(bool good, const char *format,...) __attribute__((format(printf, 2, 3)));
-
-static bool
-check(bool good, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	printf("%sok %d - ", good ? "" : "not ", ++tests);
-	vprintf(format, args);
-	printf("\n");
-	va_end(args);
-	if (!good)
-		failed++;
-	return good;
-}
 
 /* ----- a worker ----- */
 
-static RspServer server;
-static RspOperation op;
-static RspConversation conv;
-static RspOperation saved;		/* the operation as committed */
 static char row_rsp_id[64];		/* of the profile's row */
 static char row_sim_id[64];
 static char row_subscription[12];
-static char known[64][35];		/* sids in esim's rows */
-static int	nknown;
 static bool knows;				/* the worker tells candidates apart */
-static int	sends;
-static int	asks;
-static int	turns;
 static int	nsubscriptions;		/* reports, all turns */
 static int	nprofiles;
 static int	nfleets;
-static char last_body[4096];
-static char last_path[2048];
-
-static void
-save(void)
-{
-	json_t	   *memo = json_deep_copy(op.memo);
-
-	json_decref(saved.memo);
-	saved = op;
-	saved.memo = memo;
-}
 
 /* what the worker reads from the rows when it claims */
 static void
@@ -104,58 +56,39 @@ claim(void)
 	op.subscription_now = row_subscription[0] ? row_subscription : NULL;
 }
 
-/* the worker is gone; another takes up what was committed */
+/* what the worker writes to the rows with the end of a turn */
 static void
-crash(void)
-{
-	json_t	   *memo = json_deep_copy(saved.memo);
-	int64_t		now = op.now_ms;
-
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	op = saved;
-	op.memo = memo;
-	op.now_ms = now;
-	claim();
-}
-
-static void
-know(const char *sid)
-{
-	if (nknown < 64)
-		strcpy(known[nknown++], sid);
-}
-
-static bool
-is_known(const char *sid)
+complete(void)
 {
 	int			i;
 
-	for (i = 0; i < nknown; i++)
+	if (conv.facts.rsp_id[0] && op.kind != RSP_FLEET_CREATE)
 	{
-		if (strcmp(known[i], sid) == 0)
-			return true;
+		strcpy(row_rsp_id, conv.facts.rsp_id);
+		know(row_rsp_id);
 	}
-	return false;
+	if (conv.facts.sim_id[0])
+		strcpy(row_sim_id, conv.facts.sim_id);
+	if (conv.facts.subscription[0])
+		strcpy(row_subscription, conv.facts.subscription);
+	for (i = 0; i < conv.nreports; i++)
+	{
+		nprofiles += conv.reports[i].what == RSP_REPORT_PROFILE;
+		nsubscriptions += conv.reports[i].what == RSP_REPORT_SUBSCRIPTION;
+		nfleets += conv.reports[i].what == RSP_REPORT_FLEET;
+	}
+	if (conv.action.type == RSP_ACT_WAIT && conv.candidates != NULL && knows)
+		tell_unknown(&conv);
 }
 
 static void
 setup(RspKind kind)
 {
-	json_decref(op.memo);
-	json_decref(op.options);
-	json_decref(op.settings);
-	rsp_conversation_free(&conv);
-	memset(&server, 0, sizeof(server));
-	memset(&op, 0, sizeof(op));
-	memset(&conv, 0, sizeof(conv));
-	server.name = "test";
-	server.protocol = RSP_PROTOCOL_TWILIO;
+	static const WorkerRows rows = {claim, complete};
+
+	worker_reset(&rsp_twilio, kind, &rows);
 	server.url = "https://supersim.twilio.com/v1";
-	server.timeout_ms = 30000;
-	server.unknown_hold_ms = HOUR;
 	strcpy(op.id, OPID);
-	op.kind = kind;
 	op.eid = kind == RSP_RESERVE || kind == RSP_DOWNLOAD || kind == RSP_REFRESH ? EID1 : NULL;
 	op.iccid = kind == RSP_SET_SUBSCRIPTION || kind == RSP_ASSIGN_FLEET ? ICCID1 : NULL;
 	op.sim_id = kind == RSP_SET_SUBSCRIPTION || kind == RSP_ASSIGN_FLEET ? HS1 : NULL;
@@ -166,142 +99,12 @@ setup(RspKind kind)
 	op.release = true;
 	op.settings = kind == RSP_FLEET_CREATE ?
 		json_pack("{s:s}", "NetworkAccessProfile", "everywhere") : json_object();
-	op.options = json_object();
-	op.memo = json_object();
-	op.now_ms = T0;
-	conv.server = &server;
-	conv.op = &op;
+	op.now_ms = T1;
 	row_rsp_id[0] = row_sim_id[0] = row_subscription[0] = '\0';
-	nknown = 0;
+	forget_all();
 	knows = true;
-	sends = asks = turns = 0;
 	nsubscriptions = nprofiles = nfleets = 0;
 	save();
-}
-
-static void
-set_memo_unknown(void)
-{
-	json_t	   *unknown = json_array();
-	size_t		i;
-
-	for (i = 0; i < json_array_size(conv.candidates); i++)
-	{
-		const char *sid = json_string_value(json_array_get(conv.candidates, i));
-
-		if (!is_known(sid))
-			json_array_append_new(unknown, json_string(sid));
-	}
-	json_object_set_new(op.memo, "unknown", unknown);
-}
-
-/* what the worker does with the action that was set */
-static void
-acted(void)
-{
-	RspAction  *action = &conv.action;
-	int			i;
-
-	if (action->type == RSP_ACT_SEND || action->type == RSP_ACT_ASK)
-	{
-		snprintf(last_path, sizeof(last_path), "%s %s", action->method, action->path);
-		snprintf(last_body, sizeof(last_body), "%s", action->body ? action->body : "");
-	}
-	if (action->type == RSP_ACT_SEND)
-	{
-		sends++;
-		op.unresolved = true;
-		op.attempts++;
-		op.last_sent_ms = op.now_ms;
-		if (op.first_sent_ms == 0)
-			op.first_sent_ms = op.now_ms;
-		save();
-	}
-	else if (action->type == RSP_ACT_ASK)
-		asks++;
-	else
-	{
-		if (conv.facts.rsp_id[0] && op.kind != RSP_FLEET_CREATE)
-		{
-			strcpy(row_rsp_id, conv.facts.rsp_id);
-			if (!is_known(row_rsp_id))
-				know(row_rsp_id);
-		}
-		if (conv.facts.sim_id[0])
-			strcpy(row_sim_id, conv.facts.sim_id);
-		if (conv.facts.subscription[0])
-			strcpy(row_subscription, conv.facts.subscription);
-		for (i = 0; i < conv.nreports; i++)
-		{
-			nprofiles += conv.reports[i].what == RSP_REPORT_PROFILE;
-			nsubscriptions += conv.reports[i].what == RSP_REPORT_SUBSCRIPTION;
-			nfleets += conv.reports[i].what == RSP_REPORT_FLEET;
-		}
-		if (action->type == RSP_ACT_WAIT && conv.candidates != NULL && knows)
-			set_memo_unknown();
-		save();
-	}
-}
-
-static void
-begin(void)
-{
-	rsp_conversation_reset(&conv);
-	json_decref(conv.candidates);
-	conv.candidates = NULL;
-	memset(&conv.facts, 0, sizeof(conv.facts));
-	conv.nreports = 0;
-	conv.reports_whole = false;
-	turns++;
-	rsp_twilio.begin(&conv);
-	acted();
-}
-
-/* the delay is over */
-static void
-again(void)
-{
-	op.now_ms += conv.action.delay_ms;
-	claim();
-	begin();
-}
-
-static void
-answer_raw(HttpOutcome outcome, int status, const char *body, size_t length, long retry_after)
-{
-	HttpAnswer	answer;
-	char	   *text = malloc(length + 1);
-
-	memcpy(text, body, length);
-	text[length] = '\0';
-	memset(&answer, 0, sizeof(answer));
-	answer.outcome = outcome;
-	answer.status = status;
-	answer.body = text;
-	answer.length = length;
-	answer.content_type = (char *) "application/json";
-	answer.retry_after_ms = retry_after;
-	if (outcome == HTTP_NOT_SENT && conv.action.type == RSP_ACT_SEND)
-	{
-		op.unresolved = false;
-		op.attempts--;
-	}
-	rsp_conversation_reset(&conv);
-	rsp_twilio.answer(&conv, &answer);
-	acted();
-	free(text);
-}
-
-static void
-answer(int status, const char *body)
-{
-	answer_raw(HTTP_ANSWERED, status, body, strlen(body), -1);
-}
-
-static void
-answer_outcome(HttpOutcome outcome)
-{
-	answer_raw(outcome, 0, "", 0, -1);
 }
 
 static void
@@ -373,7 +176,7 @@ profile_at(const char *sid, const char *status, const char *eid, const char *icc
 static const char *
 profile(const char *sid, const char *status, const char *eid, bool there)
 {
-	return profile_at(sid, status, eid, there ? ICCID1 : NULL, there ? HS1 : NULL, NULL, T0);
+	return profile_at(sid, status, eid, there ? ICCID1 : NULL, there ? HS1 : NULL, NULL, T1);
 }
 
 static const char *
@@ -431,99 +234,7 @@ page(const char *key, const char *next, int n,...)
 
 /* ----- looking at actions ----- */
 
-static bool
-path_is(const char *expected)
-{
-	if (strcmp(last_path, expected) == 0)
-		return true;
-	printf("# path is %s\n", last_path);
-	return false;
-}
-
-static bool
-body_is(const char *expected)
-{
-	if (strcmp(last_body, expected) == 0)
-		return true;
-	printf("# body is %s\n", last_body);
-	return false;
-}
-
-static const char *const action_names[] = {
-	"NONE", "ASK", "SEND", "WAIT", "PARK", "DONE", "FAIL"
-};
-
-static bool
-is(RspActionType type)
-{
-	if (conv.action.type == type)
-		return true;
-	printf("# action is %s, phase %s, code \"%s\", message \"%s\", path %s\n",
-		   action_names[conv.action.type], rsp_phase_name(conv.action.phase), conv.action.code,
-		   conv.action.message, last_path);
-	return false;
-}
-
-static bool
-waits(RspPhase phase)
-{
-	if (is(RSP_ACT_WAIT) && conv.action.phase == phase)
-		return true;
-	printf("# phase is %s\n", rsp_phase_name(conv.action.phase));
-	return false;
-}
-
-static bool
-fails(const char *code)
-{
-	if (is(RSP_ACT_FAIL) && strcmp(conv.action.code, code) == 0)
-		return true;
-	printf("# code is %s\n", conv.action.code);
-	return false;
-}
-
-static bool
-near(int64_t value, int64_t expected)
-{
-	if (value >= expected - expected / 5 && value <= expected + expected / 5)
-		return true;
-	printf("# is %lld, expected about %lld\n", (long long) value, (long long) expected);
-	return false;
-}
-
-static bool
-state_is(RspState state)
-{
-	if (conv.action.profile_state_set && conv.action.state == state)
-		return true;
-	printf("# state is %s\n", conv.action.profile_state_set ? rsp_state_name(conv.action.state) :
-		   "not set");
-	return false;
-}
-
 /* ----- what it can do, what it refuses at once ----- */
-
-static bool
-checked(const char *code)
-{
-	RspError	error;
-	bool		good;
-
-	memset(&error, 0, sizeof(error));
-	good = rsp_twilio.check(&server, &op, &error);
-	if (code == NULL)
-	{
-		if (!good)
-			printf("# %s: %s\n", error.code, error.message);
-		return good;
-	}
-	if (good || strcmp(error.code, code) != 0 || error.message[0] == '\0')
-	{
-		printf("# %s: %s\n", good ? "good" : error.code, error.message);
-		return false;
-	}
-	return true;
-}
 
 static bool
 settings_are(const char *text, const char *code)
@@ -721,7 +432,7 @@ test_reserve(void)
 				  "%3Fop%3D" OPID "&CallbackMethod=POST"), "by matching ID, with a callback");
 	answer(201, profile(HP1, "new", NULL, false));
 	again();
-	answer(200, profile_at(HP1, "available", NULL, ICCID1, HS1, "LPA:" CODE, T0));
+	answer(200, profile_at(HP1, "available", NULL, ICCID1, HS1, "LPA:" CODE, T1));
 	answer(200, sim(HS1, ICCID1, "new", NULL));
 	check(is(RSP_ACT_DONE) && strcmp(conv.facts.activation_code, CODE) == 0 &&
 		  strcmp(conv.facts.matching_id, "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE") == 0,
@@ -772,7 +483,7 @@ test_reserve(void)
 	{
 		again();
 		answer(200, profile_at(HP1, "available", "89049032005008882600033489aaaaaa",
-							   "8988307aaaaaaaaaaaaa", HS1, NULL, T0));
+							   "8988307aaaaaaaaaaaaa", HS1, NULL, T1));
 	}
 	check(is(RSP_ACT_ASK) && strstr(last_path, "/Sims/" HS1) != NULL && i == 2, "but is in the end, masked identifiers count as not said");
 	answer(200, sim(HS1, "8988307aaaaaaaaaaaaa", "new", NULL));
@@ -785,7 +496,7 @@ test_reserve(void)
 	answer(200, sim(HS1, ICCID2, "new", NULL));
 	check(waits(RSP_PHASE_RETRYING) && row_sim_id[0] == '\0', "Sim and profile disagree");
 	again();
-	answer(200, profile_at(HP1, "available", EID1, ICCID2, HS1, NULL, T0));
+	answer(200, profile_at(HP1, "available", EID1, ICCID2, HS1, NULL, T1));
 	answer(200, sim(HS1, ICCID2, "new", NULL));
 	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID2) == 0, "what both say counts");
 	setup(RSP_RESERVE);
@@ -868,18 +579,18 @@ test_download(void)
 	claim();
 	begin();
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles/" HP2), "a reserved profile is waited for");
-	answer(200, profile_at(HP2, "available", NULL, ICCID1, HS1, CODE, T0));
+	answer(200, profile_at(HP2, "available", NULL, ICCID1, HS1, CODE, T1));
 	check(waits(RSP_PHASE_WAITING_DEVICE) && sends == 0 && op.rsp_operation_id[0] == '\0',
 		  "nothing is sent");
 	for (i = 0; i < 2; i++)
 	{
 		again();
-		answer(200, profile_at(HP2, "installed", EID2, ICCID1, HS1, CODE, T0));
+		answer(200, profile_at(HP2, "installed", EID2, ICCID1, HS1, CODE, T1));
 		if (!waits(RSP_PHASE_RETRYING))
 			break;
 	}
 	again();
-	answer(200, profile_at(HP2, "installed", EID2, ICCID1, HS1, CODE, T0));
+	answer(200, profile_at(HP2, "installed", EID2, ICCID1, HS1, CODE, T1));
 	check(i == 2 && fails("IDENTIFIER_MISMATCH") && !conv.action.profile_state_set,
 		  "another eUICC has fetched it");
 
@@ -1102,7 +813,7 @@ test_fleet(void)
 	answer_outcome(HTTP_LOST);
 	answer(200, page("fleets", NULL, 0));
 	check(waits(RSP_PHASE_UNKNOWN), "lost and not there");
-	op.now_ms = T0 + 41 * SECOND;
+	op.now_ms = T1 + 41 * SECOND;
 	begin();
 	answer(200, page("fleets", NULL, 0));
 	check(is(RSP_ACT_SEND) && sends == 2, "sent again after the grace");
@@ -1137,9 +848,9 @@ test_lost_create(void)
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles?Eid=" EID1 "&PageSize=200"),
 		  "lost: listed by EID");
 	answer(200, page("esim_profiles", NULL, 3,
-					 profile_at(HP1, "reserving", EID1, NULL, NULL, NULL, T0 + SECOND),
-					 profile_at(HP2, "new", EID2, NULL, NULL, NULL, T0 + SECOND),
-					 profile_at(HP9, "installed", EID1, ICCID2, HS2, NULL, T0 - 24 * HOUR)));
+					 profile_at(HP1, "reserving", EID1, NULL, NULL, NULL, T1 + SECOND),
+					 profile_at(HP2, "new", EID2, NULL, NULL, NULL, T1 + SECOND),
+					 profile_at(HP9, "installed", EID1, ICCID2, HS2, NULL, T1 - 24 * HOUR)));
 	check(waits(RSP_PHASE_UNKNOWN) && json_array_size(json_object_get(op.memo, "unknown")) == 1,
 		  "candidates: those of the EID since the request");
 	again();
@@ -1147,7 +858,7 @@ test_lost_create(void)
 	again();
 	check(is(RSP_ACT_ASK), "listed again");
 	answer(200, page("esim_profiles", NULL, 1,
-					 profile_at(HP1, "reserving", EID1, NULL, NULL, NULL, T0 + SECOND)));
+					 profile_at(HP1, "reserving", EID1, NULL, NULL, NULL, T1 + SECOND)));
 	again();
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles/" HP1) &&
 		  strcmp(op.rsp_operation_id, HP1) == 0 && !op.unresolved, "adopted");
@@ -1159,33 +870,33 @@ test_lost_create(void)
 	check(path_is("GET /ESimProfiles?PageSize=200"), "lost: listed, the newest first");
 	know(HP2);
 	answer(200, page("esim_profiles", next, 2,
-					 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T0 + 2 * SECOND),
-					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T0 + SECOND)));
+					 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T1 + 2 * SECOND),
+					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T1 + SECOND)));
 	check(waits(RSP_PHASE_UNKNOWN) && conv.action.delay_ms == 1, "candidates page by page");
 	again();
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles?PageSize=200&Page=1&PageToken=y"),
 		  "the next page");
 	answer(200, page("esim_profiles",
 					 "https://supersim.twilio.com/v1/ESimProfiles?PageSize=200&Page=2&PageToken=z",
-					 2, profile_at(HP9, "new", NULL, NULL, NULL, NULL, T0 - 2 * HOUR),
-					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T0 - 3 * HOUR)));
+					 2, profile_at(HP9, "new", NULL, NULL, NULL, NULL, T1 - 2 * HOUR),
+					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T1 - 3 * HOUR)));
 	check(waits(RSP_PHASE_UNKNOWN) && conv.action.delay_ms == 10000,
 		  "what is older than the request ends the search");
 	again();
 	answer(200, page("esim_profiles", NULL, 1,
-					 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T0 + 2 * SECOND)));
+					 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T1 + 2 * SECOND)));
 	again();
 	check(path_is("GET /ESimProfiles/" HP1), "the only unknown one is adopted");
 
 	/* one that another operation has created and not written yet */
 	lose_create(false);
 	answer(200, page("esim_profiles", NULL, 1,
-					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T0 + SECOND)));
+					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T1 + SECOND)));
 	again();
 	know(HP2);
 	again();
 	answer(200, page("esim_profiles", NULL, 1,
-					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T0 + SECOND)));
+					 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T1 + SECOND)));
 	again();
 	check(waits(RSP_PHASE_UNKNOWN) && op.rsp_operation_id[0] == '\0',
 		  "what turns out to be another's is not adopted");
@@ -1194,9 +905,9 @@ test_lost_create(void)
 		again();
 		if (conv.action.type == RSP_ACT_ASK)
 			answer(200, page("esim_profiles", NULL, 1,
-							 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T0 + SECOND)));
+							 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T1 + SECOND)));
 	}
-	check(is(RSP_ACT_SEND) && op.now_ms >= T0 + HOUR && op.now_ms < T0 + HOUR + 10 * 60 * SECOND &&
+	check(is(RSP_ACT_SEND) && op.now_ms >= T1 + HOUR && op.now_ms < T1 + HOUR + 10 * 60 * SECOND &&
 		  sends == 2, "none for as long as unknown_hold: created again");
 
 	/* two */
@@ -1205,19 +916,19 @@ test_lost_create(void)
 	{
 		if (conv.action.type == RSP_ACT_ASK)
 			answer(200, page("esim_profiles", NULL, 2,
-							 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T0 + SECOND),
-							 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T0 + SECOND)));
+							 profile_at(HP1, "new", NULL, NULL, NULL, NULL, T1 + SECOND),
+							 profile_at(HP2, "new", NULL, NULL, NULL, NULL, T1 + SECOND)));
 		else
 			again();
 	}
-	check(fails("OUTCOME_UNKNOWN") && sends == 1 && op.now_ms >= T0 + 40 * SECOND &&
+	check(fails("OUTCOME_UNKNOWN") && sends == 1 && op.now_ms >= T1 + 40 * SECOND &&
 		  !conv.action.profile_state_set, "two cannot be told apart");
 
 	/* a list in another order is read to its end */
 	lose_create(false);
 	answer(200, page("esim_profiles", next, 2,
-					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T0 - 3 * HOUR),
-					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T0 - 2 * HOUR)));
+					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T1 - 3 * HOUR),
+					 profile_at(HP9, "new", NULL, NULL, NULL, NULL, T1 - 2 * HOUR)));
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles?PageSize=200&Page=1&PageToken=y"),
 		  "oldest first: read on");
 	answer(200, page("esim_profiles", next, 0));
@@ -1241,7 +952,7 @@ test_lost_create(void)
 	strcpy(row_rsp_id, HP1);
 	again();
 	check(is(RSP_ACT_ASK) && path_is("GET /ESimProfiles/" HP1), "a callback settles it");
-	answer(200, profile_at(HP1, "available", NULL, ICCID1, HS1, CODE, T0));
+	answer(200, profile_at(HP1, "available", NULL, ICCID1, HS1, CODE, T1));
 	answer(200, sim(HS1, ICCID1, "new", NULL));
 	check(is(RSP_ACT_DONE) && sends == 1, "without a search");
 
@@ -1251,7 +962,7 @@ test_lost_create(void)
 	begin();
 	check(is(RSP_ACT_ASK), "ask_first asks");
 	answer(200, page("esim_profiles", NULL, 1,
-					 profile_at(HP9, "available", EID1, ICCID2, HS2, NULL, T0 - HOUR)));
+					 profile_at(HP9, "available", EID1, ICCID2, HS2, NULL, T1 - HOUR)));
 	check(is(RSP_ACT_SEND) && sends == 1, "then sends");
 	setup(RSP_RESERVE);
 	op.ask_first = true;
@@ -1496,7 +1207,7 @@ test_sync(void)
 	again();
 	check(path_is("GET /ESimProfiles?PageSize=1000"), "then ESimProfiles");
 	answer(200, page("esim_profiles", NULL, 2, profile(HP1, "available", EID1, true),
-					 profile_at(HP2, "installed", EID2, ICCID2, HS2, CODE, T0)));
+					 profile_at(HP2, "installed", EID2, ICCID2, HS2, CODE, T1)));
 	check(conv.nreports == 2 && conv.reports[1].state == RSP_STATE_INSTALLED &&
 		  conv.reports[0].state == RSP_STATE_RELEASED && !conv.reports_whole &&
 		  strcmp(conv.reports[0].eid, EID1) == 0 && strcmp(conv.reports[0].iccid, ICCID1) == 0 &&
@@ -2173,8 +1884,8 @@ prepare(int sequence)
 		  sequence <= 5 ? RSP_SET_SUBSCRIPTION : sequence == 6 ? RSP_ASSIGN_FLEET :
 		  sequence == 7 ? RSP_FLEET_CREATE : sequence == 8 ? RSP_REFRESH : RSP_SYNC);
 	/* what the account has had before; esim knows one of the two */
-	model_add(EID1, T0 - 48 * HOUR);
-	model_add(NULL, T0 - 24 * HOUR);
+	model_add(EID1, T1 - 48 * HOUR);
+	model_add(NULL, T1 - 24 * HOUR);
 	know(model_profiles[0].sid);
 	strcpy(model_fleets[model_nfleets++], "Others");
 	if (sequence == 1)
@@ -2182,12 +1893,12 @@ prepare(int sequence)
 		op.eid = NULL;
 		op.generate_matching_id = true;
 		/* and others go on meanwhile */
-		model_add(NULL, T0 - SECOND);
+		model_add(NULL, T1 - SECOND);
 		know(model_profiles[2].sid);
 	}
 	if (sequence == 3)
 	{
-		model_profiles[1].installed = T0 + HOUR;
+		model_profiles[1].installed = T1 + HOUR;
 		strcpy(sid, model_profiles[1].sid);
 		strcpy(row_rsp_id, sid);
 		claim();
@@ -2506,11 +2217,6 @@ main(void)
 	test_lost();
 	test_storm();
 	test_callback();
-	printf("1..%d\n", tests);
-	rsp_conversation_free(&conv);
-	json_decref(op.memo);
-	json_decref(op.options);
-	json_decref(op.settings);
-	json_decref(saved.memo);
-	return failed > 0;
+	worker_free();
+	return finish();
 }

@@ -4,33 +4,25 @@
  *
  * Every request of every sequence is lost there before and after its effect;
  * the simulator's ledger must then show each effect once, and no repeat that
- * nobody had asked about.  Needs the simulator: $RSPSIM, or ../rsp/rspsim; is
- * skipped where there is none.  Waits are not waited out: the operation's clock
- * is put forward instead.
+ * nobody had asked about.  Waits are not waited out: the operation's clock is put
+ * forward instead.
  */
-#include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "http/http.h"
+#include "client.h"
 #include "json.h"
+#include "known.h"
 #include "rsp.h"
-#include "json.h"
+#include "tap.h"
 
 #define EID "89049032000000000000000000000001"
 #define TIMEOUT_MS 150
 
-static int	tests = 0;
-static int	failed = 0;
-static pid_t simulator = 0;
-static char base[200];
-static HttpLoop *loop;
 static HttpEndpoint *endpoint;
 static HttpEndpoint *control;
 static RspServer server;
@@ -40,28 +32,8 @@ static int64_t ahead;			/* of the operation's clock */
 static char row_rsp_id[64];
 static char row_sim_id[64];
 static char row_iccid[21];
-static char known[64][64];
-static int	nknown;
 static int	requests;
 static int	reports;
-
-static bool check(bool good, const char *format,...) __attribute__((format(printf, 2, 3)));
-
-static bool
-check(bool good, const char *format,...)
-{
-	va_list		args;
-
-	va_start(args, format);
-	printf("%sok %d - ", good ? "" : "not ", ++tests);
-	vprintf(format, args);
-	printf("\n");
-	fflush(stdout);
-	va_end(args);
-	if (!good)
-		failed++;
-	return good;
-}
 
 static int64_t
 wall_ms(void)
@@ -73,80 +45,10 @@ wall_ms(void)
 }
 
 static void
-stop_simulator(void)
-{
-	if (simulator > 0)
-	{
-		kill(simulator, SIGTERM);
-		waitpid(simulator, NULL, 0);
-	}
-	simulator = 0;
-}
-
-static bool
-start_simulator(void)
-{
-	const char *path = getenv("RSPSIM");
-	char		line[200] = "";
-	int			pipes[2];
-	FILE	   *file;
-	const char *url;
-
-	if (path == NULL)
-		path = "../rsp/rspsim";
-	if (access(path, X_OK) != 0 || pipe(pipes) != 0)
-		return false;
-	simulator = fork();
-	if (simulator == 0)
-	{
-		dup2(pipes[1], 1);
-		close(pipes[0]);
-		close(pipes[1]);
-		execl(path, path, "--port=0", "--quiet", "--parent-watch", (char *) NULL);
-		_exit(127);
-	}
-	close(pipes[1]);
-	file = fdopen(pipes[0], "r");
-	if (simulator < 0 || file == NULL || fgets(line, sizeof(line), file) == NULL)
-		return false;
-	fclose(file);
-	url = strstr(line, "http://");
-	if (url == NULL)
-		return false;
-	snprintf(base, sizeof(base), "%.*s", (int) strcspn(url, "\n"), url);
-	return true;
-}
-
-/* A request and its answer; the caller frees the request. */
-static HttpRequest *
-talk(HttpEndpoint *to, const char *method, const char *path, const char *type, const char *body,
-	 bool asks)
-{
-	HttpRequest *request = http_request_create(to, method, path, type, body,
-											   body ? strlen(body) : 0, NULL);
-	HttpRequest *done = NULL;
-
-	if (asks)
-		http_request_asks_only(request);
-	http_loop_submit(loop, request);
-	while ((done = http_loop_next_done(loop)) == NULL)
-	{
-		struct pollfd fd = {http_loop_fd(loop), POLLIN, 0};
-		long		timeout = http_loop_timeout(loop);
-
-		http_loop_run(loop);
-		if ((done = http_loop_next_done(loop)) != NULL)
-			break;
-		poll(&fd, 1, timeout < 0 || timeout > 50 ? 50 : (int) timeout);
-	}
-	return done;
-}
-
-static void
 tell(const char *path, const char *json)
 {
-	HttpRequest *request = talk(control, strcmp(path, "/fault") == 0 && json == NULL ? "DELETE" :
-								"POST", path, "application/json", json, false);
+	HttpRequest *request = call(control, strcmp(path, "/fault") == 0 && json == NULL ? "DELETE" :
+								"POST", path, json, false);
 
 	if (http_request_answer(request)->status != 200)
 		printf("# control %s: %s\n", path, http_request_answer(request)->body);
@@ -157,7 +59,7 @@ tell(const char *path, const char *json)
 static long
 ledger(const char *key)
 {
-	HttpRequest *request = talk(control, "GET", "/ledger", NULL, NULL, true);
+	HttpRequest *request = call(control, "GET", "/ledger", NULL, true);
 	json_t	   *value = json_loads(http_request_answer(request)->body, 0, NULL);
 	json_t	   *number = json_object_get(value, key);
 	long		result;
@@ -192,47 +94,21 @@ setup(RspKind kind)
 	row_rsp_id[0] = row_sim_id[0] = row_iccid[0] = '\0';
 }
 
-static bool
-is_known(const char *sid)
-{
-	int			i;
-
-	for (i = 0; i < nknown; i++)
-	{
-		if (strcmp(known[i], sid) == 0)
-			return true;
-	}
-	return false;
-}
-
 static void
 end_turn(void)
 {
-	json_t	   *unknown;
-	size_t		i;
-
 	if (conv.facts.rsp_id[0] && op.kind != RSP_FLEET_CREATE)
 	{
 		strcpy(row_rsp_id, conv.facts.rsp_id);
-		if (!is_known(row_rsp_id) && nknown < 64)
-			strcpy(known[nknown++], row_rsp_id);
+		know(row_rsp_id);
 	}
 	if (conv.facts.sim_id[0])
 		strcpy(row_sim_id, conv.facts.sim_id);
 	if (conv.action.iccid[0])
 		strcpy(row_iccid, conv.action.iccid);
 	reports += conv.nreports;
-	if (conv.candidates == NULL)
-		return;
-	unknown = json_array();
-	for (i = 0; i < json_array_size(conv.candidates); i++)
-	{
-		const char *sid = json_string_value(json_array_get(conv.candidates, i));
-
-		if (!is_known(sid))
-			json_array_append_new(unknown, json_string(sid));
-	}
-	json_object_set_new(op.memo, "unknown", unknown);
+	if (conv.candidates != NULL)
+		tell_unknown(&conv);
 }
 
 /* Runs the operation to its end. */
@@ -285,8 +161,8 @@ run(void)
 				op.first_sent_ms = op.now_ms;
 		}
 		requests++;
-		request = talk(endpoint, action->method, action->path, action->content_type,
-					   action->body, !acts);
+		request = call_with(endpoint, action->method, action->path, action->content_type,
+							action->body, !acts);
 		answer = *http_request_answer(request);
 		answer.date_skew_ms -= ahead;
 		op.now_ms = wall_ms() + ahead;
@@ -320,7 +196,7 @@ prepare(int sequence)
 	if (sequence == 3)
 		tell("/config", "{\"server\":\"main\",\"supersim\":{\"schedule_ms\":20}}");
 	tell("/supersim/account", "{\"server\":\"main\",\"profiles\":3,\"fleets\":[\"Others\"]}");
-	nknown = 0;
+	forget_all();
 	switch (sequence)
 	{
 		case 0:
@@ -362,14 +238,13 @@ prepare(int sequence)
 	if (sequence == 1)
 	{
 		/* what the account has had before is in esim's rows */
-		HttpRequest *request = talk(endpoint, "GET", "/ESimProfiles", NULL, NULL, true);
+		HttpRequest *request = call(endpoint, "GET", "/ESimProfiles", NULL, true);
 		json_t	   *value = json_loads(http_request_answer(request)->body, 0, NULL);
 		json_t	   *array = json_object_get(value, "esim_profiles");
 		size_t		i;
 
 		for (i = 0; i < json_array_size(array); i++)
-			strcpy(known[nknown++],
-				   json_string_value(json_object_get(json_array_get(array, i), "sid")));
+			know(json_string_value(json_object_get(json_array_get(array, i), "sid")));
 		json_decref(value);
 		http_request_free(request);
 	}
@@ -475,20 +350,14 @@ int
 main(void)
 {
 	HttpEndpointOptions options;
-	char		error[256];
 	char		url[300];
 
 	signal(SIGPIPE, SIG_IGN);
-	if (!start_simulator())
-	{
-		stop_simulator();
-		printf("1..0 # SKIP the simulator is not there\n");
-		return 0;
-	}
-	atexit(stop_simulator);
-	loop = http_loop_create(8, error, sizeof(error));
+	if (!simulator_start(NULL))
+		return skip_all("no simulator");
+	loop_start(8);
 	memset(&options, 0, sizeof(options));
-	snprintf(url, sizeof(url), "%s/main/supersim/v1", base);
+	snprintf(url, sizeof(url), "%s/main/supersim/v1", simulator_url);
 	options.base_url = url;
 	options.timeout_ms = TIMEOUT_MS;
 	options.connect_timeout_ms = 2000;
@@ -498,26 +367,19 @@ main(void)
 	options.auth = HTTP_AUTH_BASIC;
 	options.username = "AC1";
 	options.password = "secret";
-	endpoint = http_endpoint_create(&options, error, sizeof(error));
+	endpoint = endpoint_of(&options);
 	server.name = "main";
 	server.protocol = RSP_PROTOCOL_TWILIO;
 	server.url = strdup(url);
 	server.event_url = "http://127.0.0.1:9/events";
 	server.timeout_ms = TIMEOUT_MS;
 	server.unknown_hold_ms = 60000;
-	snprintf(url, sizeof(url), "%s/control", base);
+	snprintf(url, sizeof(url), "%s/control", simulator_url);
 	options.auth = HTTP_AUTH_NONE;
 	options.timeout_ms = 20000;
-	control = http_endpoint_create(&options, error, sizeof(error));
-	if (loop == NULL || endpoint == NULL || control == NULL)
-	{
-		printf("Bail out! %s\n", error);
-		return 1;
-	}
+	control = endpoint_of(&options);
 	test_sequences();
 	test_many();
-	printf("1..%d\n", tests);
-
 	rsp_conversation_free(&conv);
 	json_decref(op.memo);
 	json_decref(op.options);
@@ -526,5 +388,5 @@ main(void)
 	http_endpoint_release(control);
 	http_loop_destroy(loop);
 	free((char *) server.url);
-	return failed > 0;
+	return finish();
 }
