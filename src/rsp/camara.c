@@ -21,7 +21,7 @@
  *
  *	act		name of the acting request that is under way, if it is not the
  *			operation's kind
- *	before	ICCIDs on the eUICC before a download whose ICCID is not known
+ *	before	ICCIDs on the eUICC before a download that may bring any
  *	iccid	the ICCID that the download got
  *	told	the ICCID that the server says it got, if another than asked for
  *	known	the server has shown that it knows this eUICC
@@ -372,6 +372,24 @@ activates_itself(const RspConversation *c)
 	return c->op->kind == RSP_DOWNLOAD && c->op->activate_on_download && is_2026_02(c);
 }
 
+/*
+ * r1.2 sends no ICCID, the activation code tells which profile is meant; one
+ * without a MatchingID leaves it to the SM-DP+.
+ */
+static bool
+is_theirs_to_choose(const RspConversation *c)
+{
+	ActivationCode code;
+	ActivationCodeError error;
+	const char *text = c->op->activation_code;
+
+	if (act_of(c->op) != RSP_DOWNLOAD || is_2026_02(c))
+		return false;
+	return c->op->iccid == NULL ||
+		(text != NULL && activation_code_parse(text, strlen(text), &code, &error) &&
+		 code.matching_id.length == 0);
+}
+
 /* ----- supports, check, state_allowed ----- */
 
 static bool
@@ -677,8 +695,7 @@ act(RspConversation *c)
 	else if (op->kind == RSP_DELETE && rsp_memo_text(op, "act") == NULL && op->eid != NULL &&
 			 (op->state == RSP_STATE_INSTALLED || op->state == RSP_STATE_NONE))
 		look(c, STEP_DELETE_WHICH);
-	else if (act_of(op) == RSP_DOWNLOAD && op->iccid == NULL &&
-			 json_object_get(op->memo, "before") == NULL)
+	else if (is_theirs_to_choose(c) && json_object_get(op->memo, "before") == NULL)
 		look(c, STEP_BEFORE);
 	else
 		send_act(c);
@@ -1507,10 +1524,10 @@ sight(const RspConversation *c, const CamaraList *list)
 	switch (act_of(op))
 	{
 		case RSP_DOWNLOAD:
-			if (op->iccid == NULL)
+			if (!list->found && is_theirs_to_choose(c))
 			{
 				if (json_object_get(op->memo, "before") == NULL)
-					return SIGHT_BLIND;
+					return op->iccid == NULL ? SIGHT_BLIND : SIGHT_NO;
 				if (list->result != LIST_READ || list->fresh == 0)
 					return SIGHT_NO;
 				return list->fresh == 1 ? SIGHT_YES : SIGHT_TWO;
@@ -1549,7 +1566,7 @@ seen(RspConversation *c, const CamaraList *list)
 
 	if (act_of(op) == RSP_DOWNLOAD)
 	{
-		const char *iccid = op->iccid != NULL ? op->iccid : list->fresh_iccid;
+		const char *iccid = list->found ? op->iccid : list->fresh_iccid;
 
 		if (!rsp_memo_set_text(op, "iccid", iccid))
 		{
@@ -1574,7 +1591,7 @@ seen_again(RspOperation *op, const CamaraList *list)
 
 	if (act_of(op) == RSP_DELETE)
 		now = "gone";
-	else if (act_of(op) == RSP_DOWNLOAD && op->iccid == NULL)
+	else if (act_of(op) == RSP_DOWNLOAD && !list->found)
 		now = list->fresh_iccid;
 	else
 		return true;
@@ -1855,6 +1872,8 @@ list_answered(RspConversation *c, CamaraStep step, const HttpAnswer *answer)
 				else
 					send_act(c);
 			}
+			else if (op->iccid != NULL && (list.result == LIST_DENIED || op->failures >= PATIENCE))
+				send_act(c);	/* the one that is asked for will do */
 			else if (list.result == LIST_DENIED)
 				fail(c, row_error_code(list.row),
 					 "the server does not say what is on the eUICC, which a download without "

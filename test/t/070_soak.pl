@@ -432,11 +432,17 @@ my %by_correlator;
 # one that was tried again has the correlator of the first
 foreach my $operation (values %operation) { push @{ $by_correlator{ $operation->[10] || $operation->[0] } }, $operation; }
 my %unsettled = map { $_->[0] => 1 } rows($node, $db, q(SELECT DISTINCT eid FROM esim_operation WHERE eid IS NOT NULL AND result = 'FAILED' AND error_code IN ('OUTCOME_UNKNOWN', 'POISONED')));
+# eUICCs with a profile that turned out to have another ICCID than the one asked for
+my %renamed = map { $_->[0] => 1 } rows($node, $db, q(SELECT DISTINCT o.eid FROM esim_operation o JOIN esim_profile p ON p.id = o.profile WHERE o.eid IS NOT NULL AND o.iccid <> p.iccid));
 my (%last, @disorder, @strange, %on);
 my $already = 0;
 
-ledger_is_exact($simulator, 'ledger')
-  or diag(map { encode_json($_) . "\n" } grep { $_->{double} } @effects, pages('deeds'))
+# Super SIM's profiles do not say whose request made them: of two reservations that were lost at once
+# one may get the other's profile.  That each has one is looked at below.
+my @double = grep { $_->{double} && !($_->{server} eq 'net' && $_->{what} eq 'reserved') } @effects, pages('deeds');
+is($simulator->get('/ledger')->{unasked_repeats}, 0, 'ledger: nothing repeated without asking') || diag(explain($simulator->get('/ledger')->{unasked}));
+is(scalar @double, 0, 'ledger: no effect twice')
+  or diag(map { encode_json($_) . "\n" } @double)
   or diag(query($node, $db, q(
 	SELECT o.server, o.kind, o.id, o.result, o.error_code, a.number, a.method, right(a.url, 60), a.http_status, a.outcome, a.detail, a.at, a.duration_ms
 	FROM esim_operation o JOIN esim_attempt a ON a.operation = o.id
@@ -472,7 +478,7 @@ is(join("\n", @strange[ 0 .. ($#strange > 9 ? 9 : $#strange) ]), '', 'every effe
 	{
 		my ($id, undef, $kind, $eid, $iccid, $result, undef, undef, $server) = @$operation;
 
-		push @{ $asked{$eid} }, [ "$did{$kind} $iccid", "$server $kind $id" ] if $did{$kind} && $result eq 'SUCCESS' && $server !~ /smdp|net/ && !$unsettled{$eid};
+		push @{ $asked{$eid} }, [ "$did{$kind} $iccid", "$server $kind $id" ] if $did{$kind} && $result eq 'SUCCESS' && $server !~ /smdp|net/ && !$unsettled{$eid} && !$renamed{$eid};
 	}
 	foreach my $eid (sort keys %asked)
 	{
@@ -597,6 +603,19 @@ is(join("\n", differences()), '', 'and all of them when their eUICCs have been l
 		push @wrong, "$row->[0]: $row->[2], is $iccid" if $iccid ne $row->[2];
 	}
 	is(join("\n", @wrong), '', 'subscriptions are as in the account');
+	my ($more, @reserved) = ('ESimProfiles?PageSize=100');
+	while ($more)
+	{
+		my $page = api($simulator, 'net', 'GET', $more);
+
+		push @reserved, map { $_->{sid} } grep { $_->{status} ne 'failed' } @{ $page->{esim_profiles} };
+		($more) = ($page->{meta}{next_page_url} // '') =~ m{(ESimProfiles\?.*)};
+	}
+	my %rows;
+	$rows{ $_->[0] }++ foreach rows($node, $db, q(SELECT rsp_id FROM esim_profile WHERE rsp_id ~ '^HP'));
+	cmp_ok(scalar(grep { !$rows{$_} } @reserved), '<=', value($node, $db, q(SELECT count(*) FROM esim_operation WHERE server = 'net' AND kind IN ('reserve', 'download') AND error_code IN ('OUTCOME_UNKNOWN', 'EXPIRED', 'POISONED'))),
+		'no profile was reserved in the account that nobody has: ' . @reserved);
+	is(join(' ', grep { $rows{$_} > 1 } sort keys %rows), '', 'nor one that two have');
 	cmp_ok(scalar keys %status, '>=', 20, 'there were subscriptions: ' . keys %status);
 }
 

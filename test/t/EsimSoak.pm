@@ -304,7 +304,8 @@ sub statement
 		3 => $self->ask("esim_delete(p.iccid$tail)", $self->profile_of($eid, 'DISABLED', $r->chance(0.3) ? 'ENABLED' : ())),
 		6 => $self->ask("esim_download('$eid', '$iccid', '" . code($iccid) . "', $activate$secret$tail)"),
 		2 => $self->ask("esim_download('$eid', '$iccid', '" . code($iccid) . "')") . $self->ask("esim_enable('$iccid'$tail)"),
-		1 => $self->ask("esim_download(p.eid, p.iccid$tail)", $self->profile_of($eid, 'DELETED')),
+		# at an eIM a lost order without a MatchingID could bring a second profile that nobody asked for
+		$kind eq 'eim' ? () : (1 => $self->ask("esim_download(p.eid, p.iccid$tail)", $self->profile_of($eid, 'DELETED'))),
 		2 => $self->ask("esim_set_fallback('$eid', p.iccid$tail)", $self->profile_of($eid, 'DISABLED')),
 		$kind eq 'eim' ? (1 => $self->ask("esim_unset_fallback('$eid'$tail)")) : (),
 		3 => $self->ask("esim_refresh('$eid'$tail)"),

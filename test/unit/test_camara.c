@@ -1239,6 +1239,31 @@ test_lost_download(void)
 	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
 	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0, "the first one did it");
 
+	/* a code without MatchingID may bring another profile than the one asked for */
+	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
+	op.activation_code = "1$smdp.example.com$";
+	begin();
+	check(is(RSP_ACT_ASK) && path_is("POST /retrieve-status"), "the SM-DP+ chooses: listed before");
+	answer(200, list(1, ICCID2, "ENABLED", 0));
+	answer_outcome(HTTP_LOST);
+	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
+	check(is(RSP_ACT_ASK), "one is new, though not the one asked for: looks twice");
+	answer(200, list(2, ICCID2, "ENABLED", 0, ICCID3, "DISABLED", 0));
+	check(is(RSP_ACT_DONE) && strcmp(conv.action.iccid, ICCID3) == 0 && sends == 1,
+		  "it is the download's, which is not repeated");
+	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
+	op.activation_code = "1$smdp.example.com$";
+	begin();
+	answer(200, list(0));
+	answer_outcome(HTTP_LOST);
+	answer(200, list(1, ICCID1, "DISABLED", 0));
+	check(is(RSP_ACT_DONE) && conv.action.iccid[0] == '\0' && sends == 1, "or the one asked for");
+	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
+	op.activation_code = "1$smdp.example.com$";
+	begin();
+	answer_error(403, "PERMISSION_DENIED");
+	check(is(RSP_ACT_SEND) && path_is("POST /download"), "no list to be had: sent all the same");
+
 	/* nothing is known of what was there before */
 	setup(RSP_DIALECT_R1_2, RSP_DOWNLOAD);
 	op.iccid = NULL;
