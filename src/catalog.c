@@ -25,7 +25,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pathnodes.h"
-#include "optimizer/plancat.h"
+#include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -449,16 +449,18 @@ prepare_statement(EsimStatement *statement)
 
 static bool planning = false;
 
-static get_relation_info_hook_type previous_relation_info = NULL;
+static ESIM_TABLE_HOOK_TYPE previous_table_hook = NULL;
 
 static void
-planned_size(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+planned_size(ESIM_TABLE_HOOK_PARAMETERS)
 {
+	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
 	ListCell   *cell;
 
-	if (previous_relation_info)
-		previous_relation_info(root, relid, inhparent, rel);
-	if (!planning || rel->tuples >= PLANNED_ROWS || get_rel_namespace(relid) != esim_schema_oid())
+	if (previous_table_hook)
+		previous_table_hook(ESIM_TABLE_HOOK_ARGUMENTS);
+	if (!planning || rel->tuples >= PLANNED_ROWS || entry->rtekind != RTE_RELATION ||
+		get_rel_namespace(entry->relid) != esim_schema_oid())
 		return;
 
 	foreach(cell, rel->indexlist)
@@ -477,8 +479,8 @@ planned_size(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 void
 esim_statement_install(void)
 {
-	previous_relation_info = get_relation_info_hook;
-	get_relation_info_hook = planned_size;
+	previous_table_hook = ESIM_TABLE_HOOK;
+	ESIM_TABLE_HOOK = planned_size;
 }
 
 static int

@@ -65,6 +65,30 @@
 #define ESIM_INDEX_BEGINSCAN(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* signals and their handlers */
+#if PG_VERSION_NUM >= 190000
+#define ESIM_SIG_IGN PG_SIG_IGN
+#define ESIM_SIGNAL_ARGUMENTS postgres_signal_arg, pg_siginfo
+#else
+#define ESIM_SIG_IGN SIG_IGN
+#define ESIM_SIGNAL_ARGUMENTS postgres_signal_arg
+#endif
+
+/* the hook that sees the size of a table while a statement is planned */
+#if PG_VERSION_NUM >= 190000
+#include "optimizer/pathnode.h"
+#define ESIM_TABLE_HOOK build_simple_rel_hook
+#define ESIM_TABLE_HOOK_TYPE build_simple_rel_hook_type
+#define ESIM_TABLE_HOOK_PARAMETERS PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *rte
+#define ESIM_TABLE_HOOK_ARGUMENTS root, rel, rte
+#else
+#include "optimizer/plancat.h"
+#define ESIM_TABLE_HOOK get_relation_info_hook
+#define ESIM_TABLE_HOOK_TYPE get_relation_info_hook_type
+#define ESIM_TABLE_HOOK_PARAMETERS PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel
+#define ESIM_TABLE_HOOK_ARGUMENTS root, relid, inhparent, rel
+#endif
+
 /* from 19 on the name of a tranche is shared memory's business */
 #if PG_VERSION_NUM >= 190000
 #define ESIM_NEW_TRANCHE(name) LWLockNewTrancheId(name)

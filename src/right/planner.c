@@ -32,13 +32,12 @@
 #include "nodes/pathnodes.h"
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/plancat.h"
 #include "parser/parsetree.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 #include "utils/syscache.h"
 
-static get_relation_info_hook_type previous_relation_info = NULL;
+static ESIM_TABLE_HOOK_TYPE previous_table_hook = NULL;
 static get_relation_stats_hook_type previous_relation_stats = NULL;
 static get_index_stats_hook_type previous_index_stats = NULL;
 
@@ -159,15 +158,15 @@ forbid(IndexOptInfo *index)
 }
 
 static void
-relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
+relation_info(ESIM_TABLE_HOOK_PARAMETERS)
 {
-	RangeTblEntry *rte = planner_rt_fetch(rel->relid, root);
+	RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
 	ListCell   *cell;
 
-	if (previous_relation_info)
-		previous_relation_info(root, relid, inhparent, rel);
+	if (previous_table_hook)
+		previous_table_hook(ESIM_TABLE_HOOK_ARGUMENTS);
 
-	if (!is_veiled(rte))
+	if (!is_veiled(entry))
 		return;
 
 	/* extended statistics have values, too */
@@ -177,7 +176,7 @@ relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 	{
 		IndexOptInfo *index = lfirst_node(IndexOptInfo, cell);
 
-		if (begins_with_owner(rte, index))
+		if (begins_with_owner(entry, index))
 			continue;
 		if (is_by_uuid(index))
 			allow_equality_only(index);
@@ -237,8 +236,8 @@ index_stats(PlannerInfo *root, Oid indexid, AttrNumber attnum, VariableStatData 
 void
 esim_planner_install(void)
 {
-	previous_relation_info = get_relation_info_hook;
-	get_relation_info_hook = relation_info;
+	previous_table_hook = ESIM_TABLE_HOOK;
+	ESIM_TABLE_HOOK = relation_info;
 	previous_relation_stats = get_relation_stats_hook;
 	get_relation_stats_hook = relation_stats;
 	previous_index_stats = get_index_stats_hook;

@@ -1641,7 +1641,8 @@ cancel_answered(RspConversation *c, const HttpAnswer *answer)
 						no_memory(c);
 					return;
 				}
-				/* FALLTHROUGH */
+				gone = repeat;
+				break;
 			case M_ABSENT:
 				/* the order with this EID and this MatchingID does not stand any more */
 				gone = repeat;

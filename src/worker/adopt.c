@@ -378,7 +378,7 @@ static const char *
 fleet_name(const RspReport *report, const FleetName *fleets, int nfleets)
 {
 	FleetName	key = {report->fleet_id, NULL};
-	FleetName  *found = NULL;
+	const FleetName *found = NULL;
 
 	if (report->fleet_id[0] != '\0')
 		found = bsearch(&key, fleets, nfleets, sizeof(FleetName), by_rsp_id);

@@ -124,7 +124,7 @@ esim_launcher_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, SIG_IGN);
+	pqsignal(SIGINT, ESIM_SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 
 	LWLockAcquire(&s->lock, LW_EXCLUSIVE);

@@ -84,7 +84,7 @@ static void
 handle_sigint(SIGNAL_ARGS)
 {
 	if (get_timeout_indicator(LOCK_TIMEOUT, false))
-		StatementCancelHandler(postgres_signal_arg);
+		StatementCancelHandler(ESIM_SIGNAL_ARGUMENTS);
 }
 
 /* ------------------------------------------------------------------------
