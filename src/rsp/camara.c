@@ -290,7 +290,7 @@ row_error_code(const CamaraRow *row)
 static bool
 valid_iccid(const char *text)
 {
-	return rsp_digits(text, 19, 20) && text[0] == '8' && text[1] == '9';
+	return rsp_is_iccid(text) && strlen(text) >= 19;
 }
 
 /*
@@ -1324,11 +1324,8 @@ poll_answered(RspConversation *c, const HttpAnswer *answer)
 		}
 		rsp_note(c, "not-yet", "");
 		op->step = STEP_ACT;
-		rsp_wait(c, RSP_PHASE_WAITING_DEVICE,
-				 rsp_backoff_ms(op->polls, POLL_BASE_MS, POLL_MAX_MS), "",
+		rsp_wait(c, RSP_PHASE_WAITING_DEVICE, rsp_poll_delay(op, POLL_BASE_MS, POLL_MAX_MS), "",
 				 "accepted by the server, waiting for the device");
-		if (op->polls < 1000)
-			op->polls++;
 		return;
 	}
 
@@ -1395,8 +1392,7 @@ read_list_entry(RspConversation *c, const json_t *entry, CamaraList *list, int *
 		(*foreign)++;
 		return;
 	}
-	if (!rsp_is_eid(eid) || !rsp_digits(iccid, 18, 20) || strncmp(iccid, "89", 2) != 0 ||
-		rsp_json_has(list->iccids, iccid))
+	if (!rsp_is_eid(eid) || !rsp_is_iccid(iccid) || rsp_json_has(list->iccids, iccid))
 	{
 		(*dropped)++;
 		return;
